@@ -1,0 +1,271 @@
+"""The contract: C <- alpha A B + beta C, then an optional epilogue, the same for every kernel.
+
+Everything that is not the product itself happens here, once, for all kernels: operands of one or of many
+dimensions, dtypes, `out`, overlap, sizes of zero, alpha = 0, and the epilogues that a kernel cannot fuse.
+What reaches a kernel is what `gemm.kernel` promises it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from gemm import epilogue as epilogues
+from gemm.epilogue import Epilogue
+from gemm.kernel import Kernel
+from gemm.registry import get, kernels
+
+ndarray = np.ndarray
+Call = Callable[[], Any]
+
+# Kernel name -> its `plain`: the one path that must cost less than np.matmul does at n = 32.
+_plain: dict[Any, Any] = {}
+
+
+def matmul(
+    a: Any,
+    b: Any,
+    out: Any = None,
+    *,
+    kernel: str | Kernel = "blas",
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    epilogue: Epilogue | None = None,
+) -> Any:
+    """C <- alpha A @ B + beta C with any kernel; np.matmul's rules for shapes, stacks and `out`.
+
+    a         (..., m, k), or (k,)
+    b         (..., k, n), or (k,); the leading dimensions broadcast against a's
+    out       (..., m, n): C, of the result's dtype or one that the result casts to; needed where beta != 0
+    kernel    a name of `gemm.kernels()`, a path `file.py:function`, or a Kernel
+    epilogue  what is done to C afterwards (2-D operands only)
+
+    float32 and float64 promote as in NumPy. Returns C (a scalar for two vectors), on the operands' device.
+
+    Raises ValueError for shapes that do not fit, TypeError for dtypes that the kernel does not take, for a
+    mix of host and device arrays and for an `out` that cannot hold the result; UnknownKernel;
+    KernelUnavailable.
+    """
+    if alpha == 1.0 and beta == 0.0 and epilogue is None and kernel in _plain:
+        if type(a) is ndarray and type(b) is ndarray and a.ndim == 2 and b.ndim == 2:
+            dtype = a.dtype
+            if dtype is b.dtype and dtype.char in "fd":
+                try:
+                    return _plain[kernel](a, b, out)
+                except ValueError:
+                    pass  # a shape or an `out` that it does not take: the long way knows what to do or say
+    return _matmul(a, b, out, get(kernel), float(alpha), float(beta), epilogue)
+
+
+def prepare(
+    a: Any,
+    b: Any,
+    out: Any,
+    *,
+    kernel: str | Kernel = "blas",
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    epilogue: Epilogue | None = None,
+) -> Call:
+    """Validate and dispatch once; the returned `call()` does the product into `out` each time.
+
+    The arrays are bound, not copied: `call` sees what they hold then. Shapes, dtypes and errors are
+    `matmul`'s; a, b and out must be arrays.
+    """
+    for name, array in (("a", a), ("b", b), ("out", out)):
+        if not _is_array(array):
+            raise TypeError(f"prepare binds arrays; {name} is a {type(array).__name__}")
+    return _bind(a, b, out, get(kernel), float(alpha), float(beta), epilogue)
+
+
+def _matmul(
+    a: Any, b: Any, out: Any, kernel: Kernel, alpha: float, beta: float, epilogue: Epilogue | None
+) -> Any:
+    a, b = (x if _is_array(x) else np.asarray(x) for x in (a, b))
+    if out is None and beta != 0:
+        raise ValueError(f"beta is {beta}: beta * C needs a C, give it as out")
+    if kernel.plain is not None:
+        _plain.setdefault(kernel.name, kernel.plain)
+        _plain.setdefault(kernel, kernel.plain)
+    if out is None:
+        shape = _result_shape(a.shape, b.shape)
+        result = _result_dtype(a, b, kernel)
+        out = np.empty_like(a, dtype=result, shape=shape, order="C", subok=False)
+        _bind(a, b, out, kernel, alpha, beta, epilogue)()
+        return out if out.ndim else out[()]
+    if isinstance(out, tuple) and len(out) == 1:  # np.matmul takes it so
+        (out,) = out
+    if not _is_array(out):
+        raise TypeError(f"out must be an array, not a {type(out).__name__}")
+    _bind(a, b, out, kernel, alpha, beta, epilogue)()
+    return out
+
+
+def _bind(
+    a: Any, b: Any, out: Any, kernel: Kernel, alpha: float, beta: float, epilogue: Epilogue | None
+) -> Call:
+    """What has to be done for these operands, as one callable."""
+    shape = _result_shape(a.shape, b.shape)
+    dtype = _result_dtype(a, b, kernel)
+    on_device = [hasattr(x, "__cuda_array_interface__") for x in (a, b, out)]
+    if any(on_device) and not all(on_device):
+        where = ", ".join(
+            f"{x} on the {'GPU' if d else 'host'}" for x, d in zip(("a", "b", "out"), on_device)
+        )
+        raise TypeError(f"operands must live in one place: {where}")
+    if any(on_device) and kernel.device == "cpu":
+        raise TypeError(f"kernel {kernel.name!r} multiplies on the CPU and the operands are on the GPU")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, the product of {a.shape} and {b.shape} has {shape}")
+    if not np.can_cast(dtype, out.dtype, "same_kind"):
+        raise TypeError(f"out is {out.dtype} and cannot hold a result of {dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    if epilogue is not None:
+        if len(shape) != 2:
+            raise ValueError(f"an epilogue needs 2-D operands, these have shapes {a.shape} and {b.shape}")
+        epilogue.check(*shape, dtype)
+        own = (epilogue.bias, epilogue.aux_out, epilogue.aux_in)
+        if any(x is not None and np.may_share_memory(x, out) for x in own):
+            raise ValueError("an array of the epilogue shares memory with out; give it memory of its own")
+
+    if kernel.device == "cuda" and not any(on_device):
+        return _through_device(a, b, out, kernel, alpha, beta, epilogue)
+
+    before: list[Call] = []
+    a_in, b_in = (_ready(x, dtype, before) for x in (a, b))
+    c, after = out, []
+    buffered = out.dtype != dtype or not _native(out) or _overlaps(out, a) or _overlaps(out, b)
+    if buffered:  # computed beside, then cast or copied, as NumPy does
+        c = np.empty_like(out, dtype=dtype, order="C", subok=False)
+        after.append(partial(np.copyto, out, c, casting="same_kind"))
+        if beta != 0:
+            before.append(partial(np.copyto, c, out, casting="same_kind"))
+
+    calls = before + _products(a_in, b_in, c, kernel, alpha, beta, epilogue) + after
+    if len(calls) == 1:
+        return calls[0]
+
+    def call() -> None:
+        for step in calls:
+            step()
+
+    return call
+
+
+def _products(
+    a: Any, b: Any, c: Any, kernel: Kernel, alpha: float, beta: float, epilogue: Epilogue | None
+) -> list[Call]:
+    """The 2-D products that make up this one, each a call; then the epilogue if the kernel cannot fuse it."""
+    vector_a, vector_b = a.ndim == 1, b.ndim == 1
+    a = a[None, :] if vector_a else a
+    b = b[:, None] if vector_b else b
+    if vector_a or vector_b:
+        c = (
+            c[..., None, :]
+            if vector_a and not vector_b
+            else c[..., None]
+            if not vector_a
+            else c[..., None, None]
+        )
+    stack = c.shape[:-2]
+    a = np.broadcast_to(a, stack + a.shape[-2:]) if a.shape[:-2] != stack else a
+    b = np.broadcast_to(b, stack + b.shape[-2:]) if b.shape[:-2] != stack else b
+    if prod(c.shape) == 0:
+        return []
+    fused = epilogue is not None and epilogue.names <= kernel.fuses
+    if alpha == 0 or a.shape[-1] == 0:  # A and B are not read
+        calls: list[Call] = [partial(_scale, c, beta)]
+        fused = False
+    else:
+        function, own = kernel.function, epilogue if fused else None
+        calls = [
+            partial(function, a[at], b[at], c[at], alpha=alpha, beta=beta, epilogue=own)
+            for at in np.ndindex(*stack)
+        ]
+    if epilogue is not None and not fused:
+        calls.append(partial(epilogues.apply, epilogue, c))
+    return calls
+
+
+def _scale(c: Any, beta: float) -> None:
+    if beta == 0:
+        c[...] = 0
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(c, beta, out=c)
+
+
+def _through_device(
+    a: Any, b: Any, out: Any, kernel: Kernel, alpha: float, beta: float, epilogue: Epilogue | None
+) -> Call:
+    """Host operands for a device kernel: there and back, inside the call."""
+    import cupy
+
+    kernel.function  # noqa: B018 - unavailable is said now, not at the call
+
+    def call() -> None:
+        c = cupy.asarray(out) if beta != 0 else cupy.empty(out.shape, _result_dtype(a, b, kernel))
+        _bind(cupy.asarray(a), cupy.asarray(b), c, kernel, alpha, beta, None)()
+        np.copyto(out, cupy.asnumpy(c), casting="same_kind")
+        if epilogue is not None:
+            epilogues.apply(epilogue, out)
+
+    return call
+
+
+def _result_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """np.matmul's rule. ValueError for scalars, for inner sizes that differ, for stacks that do not broadcast."""
+    for name, shape in (("a", a), ("b", b)):
+        if not shape:
+            raise ValueError(f"{name} is a scalar; a product of matrices needs at least one dimension")
+    inner = b[-2] if len(b) > 1 else b[0]
+    if a[-1] != inner:
+        raise ValueError(f"shapes {a} and {b} do not fit: a has {a[-1]} columns and b has {inner} rows")
+    try:
+        stack = np.broadcast_shapes(a[:-2], b[:-2])
+    except ValueError:
+        raise ValueError(f"shapes {a} and {b} do not fit: their stacks do not broadcast") from None
+    return stack + (a[-2:-1] if len(a) > 1 else ()) + (b[-1:] if len(b) > 1 else ())
+
+
+def _result_dtype(a: Any, b: Any, kernel: Kernel) -> np.dtype:
+    """The dtype of the result; TypeError if the kernel has no signature for the operands'."""
+    dtype = np.result_type(a.dtype, b.dtype)
+    signature = kernel.signature(dtype) if a.dtype.kind == b.dtype.kind else None
+    if signature is None:
+        others = [other.name for other in kernels() if other.signature(dtype)]
+        takes = f"kernels that take it: {', '.join(others)}" if others else "no kernel here takes it"
+        own = ", ".join(s.input for s in kernel.signatures)
+        raise TypeError(f"kernel {kernel.name!r} takes {own}, not {a.dtype} and {b.dtype}; {takes}")
+    return np.dtype(signature.output)
+
+
+def _ready(x: Any, dtype: np.dtype, before: list[Call]) -> Any:
+    """x as kernels take it; where that needs a copy, the copy is one of the call's steps."""
+    if x.dtype == dtype and _native(x):
+        return x
+    copy = np.empty_like(x, dtype=dtype, subok=False)
+    before.append(partial(np.copyto, copy, x))
+    return copy
+
+
+def _native(x: Any) -> bool:
+    return x.dtype.isnative and getattr(x.flags, "aligned", True)
+
+
+def _overlaps(out: Any, x: Any) -> bool:
+    if not isinstance(x, ndarray) or not np.may_share_memory(out, x):
+        return False
+    try:
+        return bool(np.shares_memory(out, x, max_work=1000))
+    except np.exceptions.TooHardError:  # interleaved in a way that is dear to tell apart: buffer
+        return True
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, ndarray) or hasattr(x, "__cuda_array_interface__")

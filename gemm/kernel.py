@@ -1,0 +1,109 @@
+"""A kernel is a value: what it is called, what it takes, and how to load it.
+
+The function that `load` returns is handed 2-D operands of one device and writes C:
+
+    fn(a, b, c, *, alpha, beta, epilogue)      C <- alpha A B + beta C, then the epilogue
+
+What it may rely on, because the contract (`gemm.contract`) sees to it: m, n, k >= 1, alpha != 0, aligned
+arrays of native byte order, dtypes of one of its signatures, c sharing no memory with a or b, `epilogue`
+None unless everything it names is in `fuses`. What it must do: take any strides (negative and zero too for
+a and b), not read c when beta == 0, and leave a and b alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Function = Callable[..., Any]
+
+
+class UnknownKernel(ValueError):
+    """No kernel has this name; the message gives the nearest spelling."""
+
+
+class KernelUnavailable(RuntimeError):
+    """The kernel exists and cannot run here; the message says why and what to install."""
+
+
+class Signature(NamedTuple):
+    """Names of NumPy dtypes: of A and B, of the sums inside, of C."""
+
+    input: str
+    accumulator: str
+    output: str
+
+
+FLOATS = (
+    Signature("float32", "float32", "float32"),
+    Signature("float64", "float64", "float64"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """One way to multiply.
+
+    name            as on the command line
+    idea            what this rung adds to the one below, one line
+    load            compiles or imports what it needs and returns the function described above
+    device          "cpu", "cuda" or "cluster": where its operands live
+    signatures      the dtypes that it takes; the first that fits is used
+    fuses           the epilogue parts (`Epilogue.names`) that it does itself
+    set_threads     called with n by `gemm.set_threads`, for pools that nobody else knows of
+    probe           a cheap look (metadata, no import): None if it can run here, else why not and what to do
+    plain           does the plain product of two 2-D arrays in one call, as np.dot(a, b[, out]) does
+    rung            its place on the ladder; listings sort by it
+    error_constant  c of the rounding rule: 1 for any order of summation (Higham 3.13)
+    deterministic   same inputs, same threads: same bits
+    """
+
+    name: str
+    idea: str
+    load: Callable[[], Function]
+    device: str = "cpu"
+    signatures: tuple[Signature, ...] = FLOATS
+    fuses: frozenset[str] = frozenset()
+    set_threads: Callable[[int], None] | None = None
+    probe: Callable[[], str | None] | None = None
+    plain: Function | None = None
+    rung: float = float("inf")
+    error_constant: float = 1.0
+    deterministic: bool = True
+
+    @cached_property
+    def reason(self) -> str | None:
+        """Why the kernel cannot run here (one sentence with the remedy), or None."""
+        return self.probe() if self.probe else None
+
+    @property
+    def available(self) -> bool:
+        return self.reason is None
+
+    @cached_property
+    def function(self) -> Function:
+        """The loaded function. Raises KernelUnavailable where the probe or the loading fails."""
+        if self.reason:
+            raise KernelUnavailable(f"kernel {self.name!r} is not available here: {self.reason}")
+        try:
+            return self.load()
+        except ImportError as error:  # installed and broken: the listing could not know
+            raise KernelUnavailable(f"kernel {self.name!r} could not be loaded: {error}") from error
+
+    @cached_property
+    def source(self) -> str:
+        """Twelve hex digits: the hash of the file that the kernel is written in."""
+        path = inspect.getsourcefile(inspect.unwrap(self.load))
+        return hashlib.sha256(Path(path).read_bytes() if path else self.name.encode()).hexdigest()[:12]
+
+    def signature(self, dtype: Any) -> Signature | None:
+        """The signature for inputs of `dtype`, or None."""
+        return next((s for s in self.signatures if s.input == str(dtype)), None)
+
+    def __repr__(self) -> str:
+        return f"<gemm.Kernel {self.name!r}: {self.idea}>"

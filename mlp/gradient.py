@@ -1,0 +1,81 @@
+"""Gradient checks: backpropagation held against differences of the loss.
+
+Central differences, (L(w + eta) - L(w - eta)) / (2 eta), err by eta^2 |L'''| / 6 and by u |L| / eta, u being
+2^-53: about 1e-10 for eta = 1e-5. So the model must be float64. A relu's kink within eta of some Z spoils an
+entry; another seed moves it away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlp.model import MLP
+
+Array = np.ndarray
+ETA = 1e-5
+
+
+def elementwise_error(
+    model: MLP, x: Any, y: Any, entries: int | None = 64, eta: float = ETA, seed: int = 0
+) -> float:
+    """The largest relative error of single entries of the gradient.
+
+    entries  how many entries of each parameter to try, drawn by `seed`; None for all
+
+    Relative to the entry, or to the root mean square of its parameter's gradient where that is larger: an
+    entry that is zero, or nearly, has no relative error of its own. Raises ValueError for float32.
+    """
+    rng, worst = np.random.default_rng(seed), 0.0
+    loss = _loss(model, x, y)
+    for parameter, gradient in zip(model.parameters(), model.gradients(x, y)):
+        flat, analytic = parameter.reshape(-1), gradient.reshape(-1)
+        size = np.sqrt(np.mean(analytic**2))
+        count = flat.size if entries is None else min(entries, flat.size)
+        for at in rng.choice(flat.size, count, replace=False):
+            before = flat[at]
+            try:
+                flat[at] = before + eta
+                above = loss()
+                flat[at] = before - eta
+                numeric = (above - loss()) / (2 * eta)
+            finally:
+                flat[at] = before
+            scale = max(abs(analytic[at]), abs(numeric), size)
+            worst = max(worst, float(abs(analytic[at] - numeric) / scale) if scale else 0.0)
+    return worst
+
+
+def directional_error(model: MLP, x: Any, y: Any, eta: float = ETA, seed: int = 0) -> float:
+    """The relative error of the lecture's directional derivative.
+
+    d/d-eta L(W_1 + eta DW_1, b_1 + eta Db_1, ...) at eta = 0, for one random direction of length 1, against
+    the sum of gradient times direction: every parameter at once for two evaluations. Raises ValueError for
+    float32.
+    """
+    rng, loss = np.random.default_rng(seed), _loss(model, x, y)
+    parameters, gradients = model.parameters(), model.gradients(x, y)
+    directions = [rng.standard_normal(p.shape) for p in parameters]
+    length = np.sqrt(sum(np.sum(d**2) for d in directions))
+    analytic = sum(float(np.sum(g * d)) for g, d in zip(gradients, directions)) / length
+    before = [p.copy() for p in parameters]
+    sides = []
+    try:
+        for sign in (1, -1):
+            for p, start, d in zip(parameters, before, directions):
+                np.copyto(p, start + sign * eta / length * d)
+            sides.append(loss())
+    finally:
+        for p, start in zip(parameters, before):
+            np.copyto(p, start)
+    numeric = (sides[0] - sides[1]) / (2 * eta)
+    scale = max(abs(analytic), abs(numeric))
+    return float(abs(analytic - numeric) / scale) if scale else 0.0
+
+
+def _loss(model: MLP, x: Any, y: Any) -> Callable[[], float]:
+    if model.dtype != np.float64:
+        raise ValueError(f"a gradient check needs a network of float64, this one is {model.dtype}")
+    return lambda: model.evaluate(x, y)

@@ -1,0 +1,23 @@
+"""The sentences for a user's commonest mistakes: a name that does not exist, a number that cannot be."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def unknown(what: str, given: object, known: Iterable[str]) -> ValueError:
+    """ValueError that names `given` and its nearest spelling, or else everything that is known."""
+    names = list(known)
+    near = difflib.get_close_matches(str(given), names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(names)}"
+    return ValueError(f"unknown {what} {given!r}; {hint}")
+
+
+def positive(what: str, value: int) -> int:
+    """`value` if it is a whole number from 1; ValueError says which one is not."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{what} is {value!r}; it must be a whole number from 1")
+    return int(value)

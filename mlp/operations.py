@@ -1,0 +1,71 @@
+"""Operations: what a training step consists of, as a static list, before anything is run.
+
+    kind        phase                shape          what it does
+    Z           forward              batch x d_out  Z = X W                  (a product)
+    bias        forward              batch x d_out  Z <- Z + b
+    activation  forward or backward  batch x d_out  Y = f(Z); dZ = dY * f'   (the latter's id ends in ')
+    loss        forward              batch x d_out  the loss, and dZ of the last layer
+    dX          backward             batch x d_in   dX = dZ W^T              (a product)
+    dW          backward             d_in x d_out   dW = X^T dZ              (a product)
+    db          backward             d_out          db = column sums of dZ
+    update      update               d_in x d_out   W and b, by the optimizer
+
+FLOPs are 2 m n k for a product and a count per element for the rest (a comparison, an exp, a log are one
+each). Bytes are the compulsory traffic: every operand read once, every result written once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PRODUCTS = ("Z", "dW", "dX")
+KINDS = (*PRODUCTS, "bias", "activation", "loss", "db", "update")
+PHASES = ("forward", "backward", "update")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row of a step.
+
+    id       unique in the step: "1.Z", "1.bias", "1.activation", "loss", "2.dX", "1.activation'", "1.dW",
+             "1.db", "1.update"
+    layer    from 1, as in the lecture; 0 for the loss
+    op       one of KINDS
+    phase    one of PHASES
+    parts    the kinds that it does: (op,), or more where operations have been fused
+    shape    of the result
+    flops    floating-point operations
+    bytes    compulsory memory traffic
+    kernel   name of the kernel, and m, n, k as in BLAS; None unless it is a product
+    """
+
+    id: str
+    layer: int
+    op: str
+    phase: str
+    parts: tuple[str, ...]
+    shape: tuple[int, ...]
+    flops: int
+    bytes: int
+    kernel: str | None = None
+    m: int | None = None
+    n: int | None = None
+    k: int | None = None
+
+
+def product(layer: int, op: str, phase: str, kernel: str, m: int, n: int, k: int, itemsize: int) -> Operation:
+    """The operation C (m x n) = A (m x k) B (k x n)."""
+    traffic = itemsize * (m * k + k * n + m * n)
+    return Operation(
+        f"{layer}.{op}", layer, op, phase, (op,), (m, n), 2 * m * n * k, traffic, kernel, m, n, k
+    )
+
+
+def elementwise(
+    layer: int, op: str, phase: str, shape: tuple[int, ...], flops: int, traffic: int
+) -> Operation:
+    """Any operation that is not a product."""
+    name = f"{layer}.{op}" if layer else op
+    if (op, phase) == ("activation", "backward"):
+        name += "'"  # f', beside the forward pass's f
+    return Operation(name, layer, op, phase, (op,), shape, flops, traffic)

@@ -1,0 +1,20 @@
+"""What all rooms' tests share: hypothesis without a clock, and the kernels that can run here."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+import gemm
+
+# These machines are shared: a slow example is not a wrong one. CI draws the same examples every time.
+settings.register_profile("gemmlab", deadline=None, max_examples=60, derandomize="CI" in os.environ)
+settings.load_profile("gemmlab")
+
+AVAILABLE = [kernel.name for kernel in gemm.kernels() if kernel.available and kernel.device == "cpu"]
+
+
+@pytest.fixture(params=AVAILABLE)
+def kernel(request):
+    """Every kernel that can run here: one test body, many kernels."""
+    return request.param

@@ -1,0 +1,169 @@
+"""The registry: every kernel by name, found lazily, and unavailable with a true reason."""
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import gemm
+from gemm.ladder import cublas
+from gemm.registry import find
+
+LADDER = ["python", "numpy-dot", "numba-ijk", "numba-ikj", "numba-blocked", "blas", "cublas"]
+
+
+def test_the_ladder_is_listed_in_its_order():
+    """From Python loops up; every rung says its idea in one line."""
+    found = gemm.kernels()
+    assert [kernel.name for kernel in found] == LADDER
+    assert all(kernel.idea and "\n" not in kernel.idea for kernel in found)
+
+
+def test_listing_imports_nothing_heavy():
+    """Metadata and cheap probes only: neither Numba nor CuPy nor SciPy is imported to list the ladder."""
+    code = """
+        import sys, gemm
+        [(kernel.available, kernel.reason) for kernel in gemm.kernels()]
+        print([name for name in ("numba", "cupy", "scipy", "sklearn", "matplotlib") if name in sys.modules])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_kernel_takes_both_floats():
+    """float32 and float64 everywhere."""
+    for kernel in gemm.kernels():
+        assert kernel.signature("float32")
+        assert kernel.signature(np.dtype("float64"))
+        assert kernel.signature("int64") is None
+
+
+def test_a_kernels_source_is_the_hash_of_its_file():
+    """Different files differ; the same file gives the same hash."""
+    hashes = {kernel.name: kernel.source for kernel in gemm.kernels()}
+    assert len(set(hashes.values())) == len(hashes)
+    assert all(len(value) == 12 for value in hashes.values())
+
+
+WITHOUT_CUPY = "CuPy is not installed; pip install 'gemmlab"
+
+
+@pytest.mark.parametrize(
+    ("installed", "driver", "reason"),
+    [
+        ([], None, WITHOUT_CUPY),
+        (["cupy-cuda12x"], OSError, "cupy-cuda12x is installed and there is no NVIDIA driver"),
+        (["cupy-cuda12x", "cupy-cuda13x"], OSError, "installed over each other"),
+        (["cupy-cuda13x"], 0, "no CUDA device that this process can use"),
+        (["cupy-cuda13x"], 1, None),
+    ],
+)
+def test_cublas_gives_the_true_reason(monkeypatch, installed, driver, reason):
+    """No CuPy, no driver, no device: each is said as what it is."""
+
+    class Driver:
+        def cuInit(self, flags):
+            return 0
+
+        def cuDeviceGetCount(self, count):
+            count._obj.value = driver
+            return 0
+
+    def library(name):
+        if driver is OSError:
+            raise OSError(name)
+        return Driver()
+
+    monkeypatch.setattr(cublas, "_version", lambda wheel: "13.6" if wheel in installed else None)
+    monkeypatch.setattr(cublas.ctypes, "CDLL", library)
+    found = cublas.probe()
+    assert found is None if reason is None else reason in found
+
+
+def test_an_unavailable_kernel_says_why_when_it_is_used():
+    """KernelUnavailable carries the probe's sentence."""
+    kernel = gemm.Kernel("moon", "not here", load=lambda: None, probe=lambda: "it is on the moon")
+    with pytest.raises(gemm.KernelUnavailable, match="'moon' is not available here: it is on the moon"):
+        gemm.matmul(np.eye(2), np.eye(2), kernel=kernel)
+
+
+def test_a_broken_package_makes_a_kernel_unavailable_not_an_import_error():
+    """Installed and broken: said when it is loaded."""
+
+    def load():
+        raise ImportError("libthing.so.7 is missing")
+
+    with pytest.raises(gemm.KernelUnavailable, match=r"libthing\.so\.7"):
+        gemm.get(gemm.Kernel("broken", "", load=load))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not find("cublas").available, reason="needs CuPy and a CUDA device")
+def test_cublas_multiplies_on_the_gpu():
+    """The siblings that run anywhere: the probe above, and conformance of every CPU kernel through the same contract."""
+    import cupy
+
+    a, b = cupy.random.rand(30, 40), cupy.random.rand(40, 20)
+    c = gemm.matmul(a, b, kernel="cublas")
+    assert isinstance(c, cupy.ndarray)
+    cupy.testing.assert_allclose(c, a @ b)
+
+
+@pytest.fixture
+def student(tmp_path):
+    """A student's file with kernels in every form."""
+    path = tmp_path / "student.py"
+    path.write_text(
+        textwrap.dedent("""
+            def whole(a, b, c, *, alpha, beta, epilogue):
+                c[...] = alpha * (a @ b) + (beta * c if beta else 0)
+            def scaled(a, b, c, alpha=1.0, beta=0.0):
+                c[...] = alpha * (a @ b) + (beta * c if beta else 0)
+            def writing(a, b, c):
+                c[...] = a @ b
+            def returning(a, b):
+                return a @ b
+            def odd(a):
+                return a
+            answer = 42
+        """)
+    )
+    return path
+
+
+@pytest.mark.parametrize("form", ["whole", "scaled", "writing", "returning"])
+def test_every_form_of_a_students_kernel_has_the_whole_contract(student, form):
+    """alpha, beta and epilogues work whatever the function takes."""
+    a, b, c = np.eye(3), np.arange(6.0).reshape(3, 2), np.ones((3, 2))
+    epilogue = gemm.Epilogue(bias=np.array([0.0, -9.0]), activation="relu")
+    gemm.matmul(a, b, c, kernel=f"{student}:{form}", alpha=2.0, beta=3.0, epilogue=epilogue)
+    np.testing.assert_array_equal(c, np.maximum(2 * b + 3 + [0, -9], 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("{}:odd", r"takes \(a\); a kernel takes"),
+        ("{}:wrting", "did you mean 'writing'"),
+        ("{}:answer", "no function 'answer'"),
+        ("nowhere.py:f", "no such file"),
+        ("blsa", "did you mean 'blas'"),
+        ("xyz", "there are python, numpy-dot"),
+    ],
+)
+def test_a_name_that_is_none_gets_a_sentence(student, name, match):
+    """The nearest spelling, or what there is."""
+    with pytest.raises(gemm.UnknownKernel, match=match):
+        gemm.get(name.format(student))
+
+
+def test_a_file_that_cannot_be_imported_says_so(tmp_path):
+    """The student's own error, in one sentence."""
+    path = tmp_path / "broken.py"
+    path.write_text("import nothing_of_this_name\n")
+    with pytest.raises(gemm.UnknownKernel, match="cannot be imported: ModuleNotFoundError"):
+        gemm.get(f"{path}:f")

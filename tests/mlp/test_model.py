@@ -1,0 +1,139 @@
+"""MLP: initial weights, prediction, the same learning on every kernel, and what it refuses."""
+
+import numpy as np
+import pytest
+
+import gemm
+import mlp
+
+RNG = np.random.default_rng(0)
+
+
+def curve(kernel, dtype, arch, steps, rows):
+    """The losses of `steps` steps over a few fixed mini-batches."""
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((8, rows, arch[0])).astype(dtype), rng.integers(0, arch[-1], (8, rows))
+    model = mlp.MLP(arch, kernel=kernel, dtype=dtype, lr=0.2, seed=4)
+    return [model.step(x[i % 8], y[i % 8]) for i in range(steps)]
+
+
+@pytest.mark.parametrize("kernel", [k.name for k in gemm.kernels() if k.available and k.device == "cpu"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
+def test_swapping_the_kernel_leaves_the_loss_curve_where_it_was(kernel, dtype, tolerance):
+    arch, rows = ([6, 8, 3], 10) if kernel == "python" else ([32, 40, 24, 10], 33)
+    expected = curve("blas", dtype, arch, 50, rows)
+    assert sum(expected[-8:]) < 0.97 * sum(expected[:8])  # something is learnt
+    np.testing.assert_allclose(curve(kernel, dtype, arch, 50, rows), expected, rtol=tolerance)
+
+
+def test_one_seed_gives_one_network_whatever_the_dtype_and_kernel():
+    single = mlp.MLP([20, 30, 10], seed=5, kernel="numpy-dot")
+    double = mlp.MLP([20, 30, 10], seed=5, dtype="float64")
+    other = mlp.MLP([20, 30, 10], seed=6)
+    for p, q in zip(single.parameters(), double.parameters()):
+        np.testing.assert_array_equal(p, q.astype(np.float32))
+    assert (single.layers[0].weight != other.layers[0].weight).any()
+
+
+@pytest.mark.parametrize(("activation", "variance"), [("relu", 2 / 400), ("tanh", 2 / 1000)])
+def test_weights_start_as_he_or_glorot_have_it_and_biases_at_zero(activation, variance):
+    layer = mlp.MLP([400, 600, 10], activation=activation).layers[0]
+    assert layer.weight.var() == pytest.approx(variance, rel=0.02)
+    assert abs(layer.weight.mean()) < 1e-3
+    assert not layer.bias.any()
+
+
+def test_parameters_are_the_arrays_themselves_in_layer_order():
+    model = mlp.MLP("4-3-2")
+    assert [p.shape for p in model.parameters()] == [(4, 3), (3,), (3, 2), (2,)]
+    model.parameters()[3][:] = [5, 7]
+    np.testing.assert_array_equal(model.forward(np.zeros((1, 4))), [[5, 7]])
+
+
+def test_forward_takes_any_batch_and_returns_an_array_of_its_own():
+    model = mlp.MLP([4, 6, 3], dtype="float64")
+    x = RNG.standard_normal((11, 4))
+    whole = model.forward(x)
+    parts = np.concatenate([model.forward(x[:1]), model.forward(x[1:3]), model.forward(x[3:])])
+    np.testing.assert_allclose(whole, parts, rtol=1e-13)
+    (w1, b1), (w2, b2) = ((layer.weight, layer.bias) for layer in model.layers)
+    np.testing.assert_allclose(whole, np.maximum(x @ w1 + b1, 0) @ w2 + b2, rtol=1e-13)
+
+
+def test_predict_gives_labels_where_the_loss_classifies_and_outputs_where_not():
+    x = RNG.standard_normal((10, 4))
+    classifier, regressor = mlp.MLP([4, 3]), mlp.MLP([4, 3], loss="squared-error")
+    np.testing.assert_array_equal(classifier.predict(x, batch=4), classifier.forward(x).argmax(axis=1))
+    np.testing.assert_allclose(regressor.predict(x, batch=4), regressor.forward(x), rtol=1e-5)
+
+
+def test_evaluate_and_gradients_leave_the_weights_alone_and_step_returns_the_loss_before_it():
+    model = mlp.MLP([4, 6, 3])
+    x, y = RNG.standard_normal((10, 4)), RNG.integers(0, 3, 10)
+    before = [p.copy() for p in model.parameters()]
+    loss = model.evaluate(x, y)
+    gradients = model.gradients(x, y)
+    assert all((p == q).all() for p, q in zip(model.parameters(), before))
+    assert model.step(x, y) == loss
+    for p, q, g in zip(model.parameters(), before, gradients):
+        np.testing.assert_allclose(p, q - 0.1 * g, rtol=1e-6, atol=1e-8)
+
+
+def test_the_learning_rate_may_change_between_steps():
+    model = mlp.MLP([4, 3])
+    x, y = RNG.standard_normal((5, 4)), RNG.integers(0, 3, 5)
+    model.step(x, y)
+    before = model.layers[0].weight.copy()
+    model.optimizer.lr = 0.0
+    model.step(x, y)
+    np.testing.assert_array_equal(model.layers[0].weight, before)
+
+
+def test_a_model_says_what_it_is():
+    model = mlp.MLP("4-3-2", lr=0.5, kernel="blas,2=python")
+    assert repr(model) == "MLP(4-3-2, relu, softmax-cross-entropy, SGD(lr=0.5), float32, blas, python)"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"arch": [784]}, "1 width; it needs two or more"),
+        ({"arch": "784-0-10"}, "a width of 0; every width"),
+        ({"arch": [784, -5, 10]}, "a width of -5"),
+        ({"arch": "784-abc-10"}, "write it as 784-512-512-10"),
+        ({"arch": [784, 1.5]}, "write it as 784-512-512-10"),
+        ({"arch": 784}, "write it as 784-512-512-10"),
+        ({"activation": "relo"}, "'relo'; did you mean 'relu'"),
+        ({"loss": "softmax-crossentropy"}, "did you mean 'softmax-cross-entropy'"),
+        ({"optimizer": "sdg"}, "'sdg'; did you mean 'sgd'"),
+        ({"optimizer": "newton"}, "'newton'; there is sgd"),
+        ({"lr": 0}, "lr is 0; .* positive number"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"lr": "fast"}, "lr is 'fast'"),
+        ({"dtype": "flaot32"}, "'flaot32'; did you mean 'float32'"),
+        ({"dtype": "int8"}, "int8 .* float32 or float64"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_in_one_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        mlp.MLP(**{"arch": [4, 3], **options})
+
+
+@pytest.mark.parametrize("call", ["forward", "predict"])
+@pytest.mark.parametrize("shape", [(3, 5), (4,), (0, 4), (2, 3, 4)])
+def test_examples_of_the_wrong_shape_are_refused_with_the_right_one(call, shape):
+    with pytest.raises(
+        ValueError, match=r"x has shape .*; the network 4-3 takes a batch of rows, \(batch, 4\)"
+    ):
+        getattr(mlp.MLP([4, 3]), call)(np.zeros(shape))
+
+
+def test_examples_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="takes real numbers"):
+        mlp.MLP([1, 3]).forward(np.array([["a"]]))
+
+
+@pytest.mark.parametrize("batch", [0, -3, 2.5, True])
+def test_a_batch_below_one_is_refused(batch):
+    with pytest.raises(ValueError, match=r"batch is .*; it must be a whole number from 1"):
+        mlp.MLP([4, 3]).operations(batch)
