@@ -1,0 +1,111 @@
+"""bench: the only room with a clock. Plan -> workers -> samples -> records.
+
+run = bench.sweep(kernels=["blas", "numba-blocked"], sizes=[64, 256])
+run = bench.profile(arch=[784, 512, 512, 10], batch=128, kernels=["blas"])
+run = bench.load("runs/20260101-120000-sweep")
+run.frame()                        every line in one pandas frame
+bench.results(run), bench.speedup(base, other), bench.profiles(run)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.records import Interrupted, Run, RunError, load
+
+if TYPE_CHECKING:
+    from bench.progress import Progress
+
+__all__ = [
+    "Interrupted",
+    "Run",
+    "RunError",
+    "load",
+    "peak",
+    "profile",
+    "profiles",
+    "results",
+    "resume",
+    "speedup",
+    "sweep",
+]
+
+
+def sweep(
+    kernels: Sequence[str] = (),
+    sizes: Sequence[int] = (),
+    shapes: Sequence[Sequence[int] | str] = (),
+    dtypes: Sequence[str] = ("float32",),
+    threads: Sequence[int] = (),
+    orders: Sequence[str] = ("nn",),
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    data: str = "normal",
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Time kernels on products and return the run, which is also in its folder.
+
+    kernels   names, or paths `file.py:function`; default: the ladder
+    sizes     n of square products; shapes are (m, n, k)
+    threads   default: all cores of this process
+    orders    nn, tn, nt, tt: operands stored transposed and handed over as views
+    settings  launches, rounds, sample_s, cell_s, budget_s, timeout_s, seed (bench.plan.Plan)
+
+    Raises ValueError for what cannot be planned, gemm.UnknownKernel, RunError for the folder.
+    """
+    from bench import engine, plan
+
+    axes = {
+        "kernels": kernels, "sizes": sizes, "shapes": shapes, "dtypes": dtypes, "threads": threads,
+        "orders": orders, "alpha": alpha, "beta": beta, "data": data,
+    }  # fmt: skip
+    cells = plan.make_sweep(axes, "sweep").cells()
+    whole = plan.Plan(cells=cells, **plan.settings(settings, "sweep"))
+    return engine.start(whole, out, stem="sweep", progress=progress)
+
+
+def profile(
+    arch: Sequence[int] | str,
+    batch: int,
+    kernels: Sequence[str] = ("blas",),
+    *,
+    threads: int | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    settings: dict[str, Any] | None = None,
+    **model: Any,
+) -> Run:
+    """Time a network's training step, operation by operation, on one kernel after another.
+
+    arch      widths, inputs first: [784, 512, 512, 10] or "784-512-512-10"
+    kernels   names or mappings (`blas,1=numba-ikj,*.dW=python`), timed in turn
+    model     activation, loss, optimizer, lr, dtype, data ("random", "digits" or a folder of IDX files)
+    settings  as of `sweep`
+
+    Raises ValueError, gemm.UnknownKernel, RunError.
+    """
+    from bench import engine, network, plan
+
+    cells = network.cells(arch, batch, kernels, threads, **model)
+    whole = plan.Plan(cells=cells, **plan.settings(settings or {}, "profile"))
+    return engine.start(whole, out, stem="profile", progress=progress)
+
+
+def resume(folder: str | Path, progress: Progress | None = None) -> Run:
+    """Finish a run that was killed."""
+    from bench import engine
+
+    return engine.resume(folder, progress)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("results", "speedup", "profiles", "peak"):
+        from bench import statistics
+
+        return getattr(statistics, name)
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")

@@ -1,0 +1,91 @@
+"""Check: is a kernel right? The whole conformance suite, in a process of its own.
+
+The child writes one JSON line before each problem, so that after a crash or a hang the parent knows what was
+being tried, and one at the end with the verdict. Started as `python -m bench.check KERNEL`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from typing import Any
+
+import gemm
+from bench.processes import environment, signal_name
+from gemm.conformance import Fault, Verdict, examine
+
+TIMEOUT_S = 600.0
+
+
+def check(kernel: str, timeout: float = TIMEOUT_S) -> Verdict:
+    """Examine a kernel in a process of its own. Raises UnknownKernel, KernelUnavailable.
+
+    timeout  seconds; a kernel that takes longer gets a fault that says so
+    """
+    found = gemm.find(kernel)
+    if not found.available:
+        raise gemm.KernelUnavailable(f"kernel {found.name!r} is not available here: {found.reason}")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "bench.check", found.name],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+    )  # fmt: skip
+    watchdog = threading.Timer(timeout, child.kill)
+    watchdog.start()
+    tried: dict[str, Any] = {"trial": "loading", "problem": "", "count": 0}
+    assert child.stdout and child.stderr
+    try:
+        for line in child.stdout:
+            told = _told(line)
+            if told and "verdict" in told:
+                faults = tuple(Fault(**fault) for fault in told["verdict"].pop("faults"))
+                return Verdict(**told["verdict"], faults=faults)
+            tried = told or tried
+        code, overdue = child.wait(), not watchdog.is_alive()
+        last = child.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+    finally:
+        watchdog.cancel()
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        child.stderr.close()
+    if overdue:
+        how = f"did not finish within {timeout:.0f} s"
+    elif code < 0:
+        how = f"crashed the process ({signal_name(code)})"
+    else:
+        how = f"ended the process with exit code {code}" + (f": {last[0]}" if last else "")
+    fault = Fault(
+        "contract", tried["problem"], f"{how} during the trial '{tried['trial'].replace('_', ' ')}'"
+    )
+    return Verdict(found.name, (fault,), tried["count"], float("nan"))
+
+
+MARK = "gemmlab-check "  # before each of our lines: a kernel may print what it likes
+
+
+def _told(line: bytes) -> dict[str, Any] | None:
+    text = line.decode(errors="replace")
+    return json.loads(text.partition(MARK)[2]) if MARK in text else None
+
+
+def main() -> None:
+    """The child: examine the kernel named on the command line and report."""
+    out, count = os.dup(1), 0  # a copy: the kernel may close or redirect its own stdout
+
+    def tell(value: dict[str, Any]) -> None:
+        os.write(out, f"\n{MARK}{json.dumps(value)}\n".encode())
+
+    def progress(trial: str, problem: str) -> None:
+        nonlocal count
+        count += 1
+        tell({"trial": trial, "problem": problem, "count": count})
+
+    tell({"verdict": asdict(examine(sys.argv[1], progress))})
+
+
+if __name__ == "__main__":
+    main()

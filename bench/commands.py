@@ -1,0 +1,276 @@
+"""The commands of this room: check, sweep, profile, train, machine.
+
+Each is a function of the library first (`bench.sweep`, ...); here flags become arguments and results become
+text. Tables of records are drawn by `show`, which the front door brings along: this room does not draw.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.records import Line, Run
+
+Show = Callable[[Run], None]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: a new one in runs/).")]
+Threads = Annotated[str | None, typer.Option(help="Threads, as 1,2 (default: all cores).")]
+Precision = Annotated[str, typer.Option(help="quick, default or precise: 3, 6 or 12 launches.")]
+Launches = Annotated[int | None, typer.Option(help="Launches, in place of --precision.")]
+Rounds = Annotated[int | None, typer.Option(help="Samples of each cell in each launch (5).")]
+Budget = Annotated[float | None, typer.Option(help="Seconds after which no further launch begins.")]
+
+
+def register(app: typer.Typer, show: Show) -> None:
+    """Add this room's commands to the front door; `show(run)` prints a run's tables."""
+
+    @app.command()
+    def check(
+        kernel: Annotated[str, typer.Argument(help="A kernel's name, or path/to/file.py:function.")],
+        timeout: Annotated[float, typer.Option(help="Seconds that it may take.")] = 600.0,
+        as_json: Json = False,
+    ) -> None:
+        """Is a kernel right? Every rule of the contract, in a process of its own."""
+        _check(kernel, timeout, as_json)
+
+    @app.command()
+    def sweep(
+        file: Annotated[Path | None, typer.Argument(help="A sweep in TOML; flags override it.")] = None,
+        kernels: Annotated[
+            str | None, typer.Option(help="Kernels, comma between (default: the ladder).")
+        ] = None,
+        sizes: Annotated[str | None, typer.Option(help="Sizes of square products, as 64,256,1024.")] = None,
+        shapes: Annotated[
+            str | None, typer.Option(help="Shapes m x n x k, as 128x512x784,128x10x512.")
+        ] = None,
+        dtypes: Annotated[str | None, typer.Option(help="float32, float64 or both.")] = None,
+        orders: Annotated[
+            str | None, typer.Option(help="nn, tn, nt, tt: which operands are transposed views.")
+        ] = None,
+        threads: Threads = None,
+        precision: Precision = "default",
+        launches: Launches = None,
+        rounds: Rounds = None,
+        cell_seconds: Annotated[
+            float | None, typer.Option(help="Skip cells predicted to take longer than this (30).")
+        ] = None,
+        budget: Budget = None,
+        out: Out = None,
+        resume: Annotated[Path | None, typer.Option(help="Finish this run; takes no other flags.")] = None,
+        as_json: Json = False,
+    ) -> None:
+        """Time kernels on products, verified and in turn; records go to a folder in runs/."""
+        axes = {
+            "kernels": kernels, "sizes": sizes, "shapes": shapes, "dtypes": dtypes, "orders": orders,
+            "threads": threads,
+        }  # fmt: skip
+        limits = {"launches": launches, "rounds": rounds, "cell_s": cell_seconds, "budget_s": budget}
+        run = _resume(resume) if resume else _sweep(file, axes, precision, limits, out)
+        _print_run(run, show, as_json)
+
+    @app.command()
+    def profile(
+        arch: Annotated[str, typer.Option(help="Widths, inputs first.")] = "784-512-512-10",
+        batch: Annotated[int, typer.Option(help="Examples in a step.")] = 128,
+        kernel: Annotated[
+            list[str] | None, typer.Option(help="A kernel or a mapping (blas,1=numba-ikj); may be repeated.")
+        ] = None,
+        activation: Annotated[str, typer.Option()] = "relu",
+        loss: Annotated[str, typer.Option()] = "softmax-cross-entropy",
+        optimizer: Annotated[str, typer.Option()] = "sgd",
+        dtype: Annotated[str, typer.Option()] = "float32",
+        data: Annotated[str, typer.Option(help="random, digits, or a folder of IDX files.")] = "random",
+        threads: Annotated[int | None, typer.Option(help="Threads (default: all cores).")] = None,
+        precision: Precision = "quick",
+        launches: Launches = None,
+        rounds: Rounds = None,
+        out: Out = None,
+        as_json: Json = False,
+    ) -> None:
+        """What a training step of a network costs, layer by layer and product by product."""
+        import bench
+        from bench.progress import live
+
+        run = bench.profile(
+            arch, batch, kernel or ["blas"], threads=threads, out=out, progress=live(),
+            settings=_settings(precision, {"launches": launches, "rounds": rounds}),
+            activation=activation, loss=loss, optimizer=optimizer, dtype=dtype, data=data,
+        )  # fmt: skip
+        _print_run(run, show, as_json)
+
+    @app.command()
+    def train(
+        data: Annotated[str, typer.Option(help="digits, synthetic, or a folder of IDX files.")] = "digits",
+        arch: Annotated[str | None, typer.Option(help="Widths (default: one hidden layer of 64).")] = None,
+        epochs: Annotated[int, typer.Option()] = 20,
+        batch: Annotated[int, typer.Option(help="Examples in a step.")] = 32,
+        kernel: Annotated[str, typer.Option(help="A kernel or a mapping (blas,1=numba-ikj).")] = "blas",
+        activation: Annotated[str, typer.Option()] = "relu",
+        loss: Annotated[str, typer.Option()] = "softmax-cross-entropy",
+        optimizer: Annotated[str, typer.Option()] = "sgd",
+        lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
+        dtype: Annotated[str, typer.Option()] = "float32",
+        seed: Annotated[int, typer.Option()] = 0,
+        threads: Annotated[int | None, typer.Option(help="Threads (default: all cores).")] = None,
+        out: Annotated[Path | None, typer.Option(help="Write the history (JSON) here.")] = None,
+        as_json: Json = False,
+    ) -> None:
+        """Train a network on real data with any kernel: the same learning, another clock."""
+        settings = {
+            "epochs": epochs, "batch": batch, "kernel": kernel, "activation": activation, "loss": loss,
+            "optimizer": optimizer, "lr": lr, "dtype": dtype, "seed": seed,
+        }  # fmt: skip
+        _train(data, arch, settings, threads, out, as_json)
+
+    @app.command()
+    def machine(as_json: Json = False) -> None:
+        """This machine, and what it can do at most: measured now."""
+        _machine(as_json)
+
+
+def split(text: str | None) -> list[str] | None:
+    """ "a, b" -> ["a", "b"]; None for None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def rows(run: Run) -> list[Line]:
+    """Each cell of a run in figures, for --json."""
+    from bench.statistics import as_figures, profile, results
+
+    found = []
+    for result in results(run):
+        row = dict(result.cell)
+        if result.samples and result.status == "ok":
+            row["seconds"] = as_figures(result.seconds)
+            row["flop_per_s"] = as_figures(result.rate)
+            row["share_of_peak"] = as_figures(result.share_of_peak)
+            if result.model:
+                whole = profile(run, result)
+                row["accounted"] = as_figures(whole.accounted)
+                row["rows"] = [vars(operation) for operation in whole.rows]
+        found.append(row)
+    return found
+
+
+def _print_run(run: Run, show: Show, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"run": str(run.path), "cells": rows(run)}, indent=2, default=str))
+    else:
+        show(run)
+        typer.echo(f"records: {run.path}")
+
+
+def _sweep(file: Path | None, axes: Line, precision: str, limits: Line, out: Path | None) -> Run:
+    from bench import engine, plan
+    from bench.progress import live
+
+    from_file, settings = plan.load_toml(file) if file else (plan.Sweep(), {})
+    given = {key: split(value) for key, value in axes.items() if value is not None}
+    chosen = plan.make_sweep(vars(from_file) | given, "flags" if given else str(file or "sweep"))
+    settings = _settings(precision, limits, settings)
+    whole = plan.Plan(cells=chosen.cells(), **settings)
+    return engine.start(whole, out, stem=file.stem if file else "sweep", progress=live())
+
+
+def _settings(precision: str, limits: Line, from_file: Line | None = None) -> Line:
+    """Settings of a plan: flags before the file, the file before the precision's number of launches."""
+    from bench.plan import PRECISIONS, settings
+
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    given = {key: value for key, value in limits.items() if value is not None}
+    return settings({"launches": PRECISIONS[precision]} | (from_file or {}) | given, "flags")
+
+
+def _resume(folder: Path) -> Run:
+    import bench
+    from bench.progress import live
+
+    return bench.resume(folder, live())
+
+
+def _check(kernel: str, timeout: float, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from bench.check import check
+
+    verdict = check(kernel, timeout)
+    if as_json:
+        typer.echo(json.dumps(asdict(verdict) | {"passed": verdict.passed}, indent=2, default=str))
+    elif verdict.passed:
+        ratio = f"largest error ratio {verdict.error_ratio:.3f} (1 is what rounding allows)"
+        typer.echo(f"{verdict.kernel}: right on {verdict.problems} problems; {ratio}")
+    else:
+        typer.echo(f"{verdict.kernel}: wrong")
+        for fault in verdict.faults:
+            typer.echo(f"  {fault.problem}: it {fault.sentence}  [{fault.rule}]")
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+def _train(
+    data: str,
+    arch: str | None,
+    settings: dict[str, Any],
+    threads: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    import gemm
+    from bench.records import RunError
+    from bench.train import Epoch, train
+
+    if threads is not None:
+        gemm.set_threads(threads)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise RunError(f"{out}: its folder does not exist; make it or give another file with --out")
+
+    def tell(epoch: Epoch) -> None:
+        accuracy = f"{epoch.test_accuracy:8.2%}" if epoch.test_accuracy is not None else "       -"
+        typer.echo(f"{epoch.epoch:5d}  {epoch.train_loss:10.5f}  {accuracy}  {epoch.seconds:8.3f} s")
+
+    if not as_json:
+        typer.echo("epoch        loss  accuracy      steps")
+    training = train(data, arch, **settings, tell=(lambda epoch: None) if as_json else tell)
+    if out is not None:
+        out.write_text(json.dumps(training.record()) + "\n", encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(training.record(), indent=2))
+    else:
+        widths = "-".join(map(str, training.model["arch"]))
+        per_step = training.seconds / len(training.losses)
+        typer.echo(
+            f"{widths} on {data} with {settings['kernel']}: {len(training.losses)} steps in "
+            f"{training.seconds:.3f} s, {per_step * 1e6:.0f} us each"
+        )
+
+
+def _machine(as_json: bool) -> None:
+    from bench.machine import machine
+
+    found = machine()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, default=str))
+        return
+    cpu = found["cpu"]
+    caches = "  ".join(f"{name} {size // 1024} KiB" for name, size in cpu["caches"].items())
+    quota = f", quota {found['quota_cores']:g}" if found["quota_cores"] else ""
+    typer.echo(f"cpu       {cpu['model']} (family {cpu['family']}, model {cpu['model_number']})")
+    typer.echo(f"cores     {cpu['cores']} of {cpu['logical']}{quota}; {' '.join(cpu['isa'])}")
+    typer.echo(f"caches    {caches or 'unknown'}")
+    typer.echo(f"memory    {found['memory_bytes'] / 2**30:.1f} GiB")
+    typer.echo(f"system    {found['os']}, Linux {found['kernel']}, {found['python']}")
+    for pool in found["blas"]:
+        typer.echo(
+            f"library   {pool['name']} {pool['version'] or ''} ({pool['core_type'] or 'core type unknown'})"
+        )
+    typer.echo(f"gpu       {found['gpu'] or 'none'}")
+    for row in found["ceilings"]:
+        dtype, plural = row["dtype"] or "", "s" if row["threads"] > 1 else ""
+        rate = f"{row['rate'] / 1e9:8.1f} G{row['unit']}"
+        typer.echo(f"ceiling   {row['ceiling']:9} {dtype:8} {row['threads']} thread{plural:1} {rate}")

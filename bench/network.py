@@ -1,0 +1,54 @@
+"""Networks as cells: a training step of a model on one kernel, or on a mapping of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+import gemm
+import mlp
+from bench.plan import Cell, frozen, source, whole
+from bench.subjects import batch_for
+from gemm.threads import available_cores
+from mlp.assignment import assign
+
+DEFAULTS = {
+    "activation": "relu",
+    "loss": "softmax-cross-entropy",
+    "optimizer": "sgd",
+    "lr": 0.01,
+    "dtype": "float32",
+    "data": "random",
+}
+
+
+def cells(
+    arch: Sequence[int] | str, batch: int, kernels: Sequence[str], threads: int | None = None, **model: Any
+) -> list[Cell]:
+    """One cell per kernel or mapping. Raises ValueError or UnknownKernel for a network that cannot be built."""
+    unknown = set(model) - set(DEFAULTS)
+    if unknown:
+        raise ValueError(
+            f"unknown setting {sorted(unknown)[0]!r} of a network; there are {', '.join(DEFAULTS)}"
+        )
+    described = DEFAULTS | model
+    batch = whole(batch, "batch")
+    described |= {"arch": list(mlp.widths(arch)), "batch": batch}
+    cores = available_cores()
+    threads = cores if threads is None else whole(threads, "threads")
+    if threads > cores:
+        raise ValueError(f"threads = {threads}: this process may use 1 to {cores} cores")
+    # Built once here, so that a mistake is one sentence now and not a worker's failure later.
+    mlp.MLP(
+        [1] * len(described["arch"]), kernel="blas",
+        **{key: described[key] for key in ("activation", "loss", "optimizer", "lr", "dtype")},
+    )  # fmt: skip
+    for kernel in kernels:
+        with suppress(gemm.KernelUnavailable):  # that becomes a record with the reason
+            assign(kernel, len(described["arch"]) - 1)
+    if described["data"] != "random":
+        batch_for(described, np.random.default_rng(0))
+    return [Cell(kernel, threads, model=frozen(described), source=source(kernel)) for kernel in kernels]

@@ -1,0 +1,253 @@
+"""Records: what was measured, one JSON object a line, appended and flushed as it happens.
+
+A run is a folder: `environment.json`, `plan.json`, `records.jsonl`, and what is drawn from them
+(`report.html`, `figures/`). Every line has `schema kind run cell time`; the kinds are
+
+    ceiling      one sample of what the machine can do: ceiling(fma | dram-read | dram-copy) dtype threads
+                 launch round order seconds work unit(FLOP | B)
+    sample       one sample of a product: launch round order loops seconds(per call) error_ratio
+    step         one sample of a training step: model launch round order steps seconds(per step)
+                 instrumented(bool)
+    layer        one operation of an instrumented step: model layer op parts phase id kernel m n k
+                 flops bytes launch round order steps seconds(per step, mean)
+    cell         the closing line of one kernel on one problem (or one model): kernel source tuning
+                 threads cache via problem | model, status, reason, first_call_s, error_ratio, flops, bytes
+
+A `cell` id is the hash of the canonical JSON of what the cell *is* (kernel, hash of the kernel's
+source, problem or model, threads, cache, via), so that a resumed run never mixes two versions of a
+kernel. Non-finite numbers are the strings "nan", "inf" and "-inf": JSON has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+SCHEMA = 1
+KINDS = ("cell", "sample", "layer", "step", "ceiling")
+STATUSES = ("ok", "wrong", "failed", "crashed", "timeout", "skipped", "unavailable", "impossible")
+
+Line = dict[str, Any]
+
+
+class RunError(ValueError):
+    """A run folder that cannot be read or written; the message is one sentence for the user."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a run; the message says where the records are and how to go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"interrupted; what was measured is in {folder}: gemmlab sweep --resume {folder}")
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, non-finite numbers as strings."""
+    return json.dumps(_finite(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def cell_id(identity: Line) -> str:
+    """Twelve hex digits that name a cell: the hash of its canonical JSON."""
+    return hashlib.sha256(canonical(identity).encode()).hexdigest()[:12]
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def number(value: Any) -> float | None:
+    """A number as records hold it (None, a number, or "nan", "inf", "-inf") as a float or None."""
+    return None if value is None else float(value)
+
+
+class Writer:
+    """Appends lines to `records.jsonl`; each is in the file before `append` returns."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.run = run
+        path = folder / "records.jsonl"
+        cut = _ends_in_mid_line(path)
+        self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
+        if cut:  # a killed run's last line: end it, so that ours start on their own
+            self._file.write("\n")
+
+    def append(self, kind: str, cell: str, **fields: Any) -> Line:
+        """Write one line and flush it to the operating system (a killed process loses nothing)."""
+        assert kind in KINDS, kind
+        line: Line = {"schema": SCHEMA, "kind": kind, "run": self.run, "cell": cell, "time": now(), **fields}
+        self._file.write(canonical(line) + "\n")
+        self._file.flush()
+        return line
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+@dataclass
+class Run:
+    """A run read back: its lines by kind, its environment, and what could not be read."""
+
+    path: Path
+    environment: Line
+    plan: Line
+    lines: list[Line]
+    warnings: list[str] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[Line]:
+        """The lines of one kind, in the order in which they were written."""
+        return [line for line in self.lines if line["kind"] == kind]
+
+    @property
+    def cells(self) -> list[Line]:
+        """The closing lines, one per cell; of a cell closed twice (resumed), the last."""
+        return list({line["cell"]: line for line in self.of("cell")}.values())
+
+    def frame(self) -> Any:
+        """All lines as one pandas DataFrame, nested fields flattened (`problem.m`). Needs pandas."""
+        import pandas
+
+        return pandas.json_normalize(self.lines)
+
+
+def load(run: str | Path) -> Run:
+    """Read a run folder (or its `records.jsonl`).
+
+    Lines that are cut short or are no records of ours are left out and named in `warnings`; the rest
+    is used. Raises RunError where there is nothing to read.
+    """
+    path = Path(run)
+    records = path if path.is_file() else path / "records.jsonl"
+    folder = records.parent
+    if not records.exists():
+        hint = "a run is a folder that holds records.jsonl, as `gemmlab sweep` writes it"
+        raise RunError(f"{run}: no records.jsonl there ({hint})")
+    lines, warnings = [], []
+    try:
+        raw = records.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RunError(f"{records}: cannot be read: {error.strerror}") from error
+    for at, text in enumerate(raw, start=1):
+        if text.strip():
+            line = _parse(text)
+            if isinstance(line, str):
+                warnings.append(f"{records.name} line {at}: {line}; left out")
+            else:
+                lines.append(line)
+    if warnings and not lines:
+        raise RunError(f"{records}: holds no record of gemmlab's ({warnings[0]})")
+    read = {}
+    for name in ("environment", "plan"):
+        try:
+            read[name] = read_json(folder / f"{name}.json")
+        except RunError as error:
+            read[name] = {}
+            warnings.append(str(error))
+    return Run(folder, read["environment"], read["plan"], lines, warnings)
+
+
+def latest(runs: str | Path = "runs") -> Path:
+    """The newest run folder below `runs`, by the time of its records; RunError if there is none."""
+    found = sorted(Path(runs).glob("*/records.jsonl"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise RunError(f"{runs}: holds no run yet; `gemmlab` or `gemmlab sweep` makes one")
+    return found[-1].parent
+
+
+def new_folder(out: str | Path | None, stem: str) -> Path:
+    """Make the folder of a new run: `out`, or `runs/<UTC time>-<stem>`. RunError if that cannot be."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    path = Path(out) if out else _unused(Path("runs") / f"{stamp}-{stem}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); give another folder with --out"
+        ) from error
+    if (path / "records.jsonl").exists():
+        raise RunError(f"{path}: already holds a run; finish it with --resume {path} or give another --out")
+    return path
+
+
+def read_json(path: Path) -> Line:
+    """A JSON file of a run. RunError where it is missing, cut short or no object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: {_why(error)}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: not an object of gemmlab's")
+    return value
+
+
+def write_json(path: Path, value: Line) -> None:
+    """Write a JSON file for people, whole or not at all."""
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(_finite(value), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _unused(path: Path) -> Path:
+    candidates = (path if i == 0 else path.with_name(f"{path.name}-{i}") for i in range(1000))
+    return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, str) or value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Iterable):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item"):  # a NumPy scalar
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+def _parse(text: bytes) -> Line | str:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return "cut short or not JSON"
+    if not isinstance(line, dict) or line.get("kind") not in KINDS or "cell" not in line:
+        return "not a record of gemmlab's"
+    if line.get("schema") != SCHEMA:
+        return f"of schema {line.get('schema')!r}, this gemmlab reads {SCHEMA}"
+    return line
+
+
+def _why(error: Exception) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({error})"
+
+
+def _ends_in_mid_line(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:
+        return False
+
+
+def launches(lines: Iterable[Line], rounds: int) -> Iterator[tuple[int, list[Line]]]:
+    """Group lines by launch and yield those launches that hold all their rounds."""
+    grouped: dict[int, list[Line]] = {}
+    for line in lines:
+        grouped.setdefault(line["launch"], []).append(line)
+    for launch, members in sorted(grouped.items()):
+        if len({line["round"] for line in members}) >= rounds:
+            yield launch, members

@@ -1,0 +1,243 @@
+"""Statistics: from samples to figures that carry their uncertainty.
+
+The unit is the launch (Kalibera and Jones, Rigorous Benchmarking in Reasonable Time, 2013; Georges et
+al. 2007): one process of a kernel differs from the next by more than its rounds do. So the rounds of
+a launch give one median, a ratio of two kernels gives one log-ratio per launch that both took part
+in, and the interval is Student's t over those log-ratios. The estimand is the ratio of medians.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from statistics import median
+from typing import Any
+
+from bench.records import Line, Run, number
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its two-sided 95 % interval over `n` launches; the bounds are NaN if n < 2."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def excludes(self, value: float) -> bool:
+        """True if `value` lies outside the interval; False also where there is no interval."""
+        return value < self.low or value > self.high
+
+
+@dataclass
+class Result:
+    """One cell, read back: its closing line and its seconds per call, by launch."""
+
+    cell: Line
+    samples: dict[int, list[float]] = field(default_factory=dict)
+    peaks: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def kernel(self) -> str:
+        return self.cell["kernel"]
+
+    @property
+    def threads(self) -> int:
+        return self.cell["threads"]
+
+    @property
+    def problem(self) -> Line:
+        """m n k dtype op_a op_b ... of a product; {} for a training step."""
+        return self.cell.get("problem") or {}
+
+    @property
+    def model(self) -> Line:
+        """arch batch loss ... of a training step; {} for a product."""
+        return self.cell.get("model") or {}
+
+    @property
+    def status(self) -> str:
+        return self.cell["status"]
+
+    @property
+    def medians(self) -> dict[int, float]:
+        """Seconds per call of each launch: the median of its rounds."""
+        return {launch: median(values) for launch, values in self.samples.items()}
+
+    @property
+    def seconds(self) -> Interval:
+        """Seconds per call: the geometric mean of the launches' medians."""
+        return geometric(self.medians.values())
+
+    @property
+    def rate(self) -> Interval:
+        """FLOP/s."""
+        seconds, flops = self.seconds, self.cell.get("flops") or math.nan
+        return Interval(flops / seconds.value, flops / seconds.high, flops / seconds.low, seconds.n)
+
+    @property
+    def share_of_peak(self) -> Interval:
+        """Rate over the FMA rate measured in the same launches (0 to 1)."""
+        flops = self.cell.get("flops") or math.nan
+        paired = [
+            flops / seconds / self.peaks[at] for at, seconds in self.medians.items() if at in self.peaks
+        ]
+        return geometric(paired)
+
+
+def geometric(values: Iterable[float]) -> Interval:
+    """Geometric mean of positive values with its t-interval (over launches)."""
+    logs = [math.log(value) for value in values if value > 0]
+    n = len(logs)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    mean = math.fsum(logs) / n
+    if n == 1:
+        return Interval(math.exp(mean), math.nan, math.nan, 1)
+    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in logs) / (n - 1))
+    half = student(n - 1) * deviation / math.sqrt(n)
+    return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
+
+
+def speedup(base: Result, other: Result) -> Interval:
+    """How many times faster `other` is than `base`: one log-ratio of medians per launch both ran in."""
+    before, after = base.medians, other.medians
+    return geometric(before[launch] / after[launch] for launch in before if launch in after)
+
+
+@lru_cache
+def student(degrees: int) -> float:
+    """The two-sided 95 % quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
+
+
+def results(run: Run) -> list[Result]:
+    """Every cell of a run (also those without samples), in the order of the plan's closing lines.
+
+    Only launches that hold all their rounds count: a launch cut by a kill is kept in the records and
+    left out here.
+    """
+    found = {line["cell"]: Result(line) for line in run.cells}
+    rounds = int(run.plan.get("rounds", 1))
+    for kind in ("sample", "step"):
+        for line in run.of(kind):
+            if line["cell"] in found and not line.get("instrumented", False):
+                found[line["cell"]].samples.setdefault(line["launch"], []).append(float(line["seconds"]))
+    for result in found.values():
+        result.samples = {at: values for at, values in result.samples.items() if len(values) >= rounds}
+        dtype = result.problem.get("dtype") or result.model.get("dtype")
+        result.peaks = peaks(run, "fma", dtype, result.threads)
+    return list(found.values())
+
+
+def peaks(run: Run, ceiling: str, dtype: str | None, threads: int) -> dict[int, float]:
+    """The highest rate (FLOP/s, or B/s for bandwidth) of a ceiling in each launch."""
+    best: dict[int, float] = {}
+    for line in run.of("ceiling"):
+        if line["ceiling"] == ceiling and line["threads"] == threads and dtype in (line["dtype"], None):
+            rate = line["work"] / line["seconds"]
+            best[line["launch"]] = max(rate, best.get(line["launch"], 0.0))
+    return best
+
+
+def peak(run: Run, ceiling: str = "fma", dtype: str | None = None, threads: int = 1) -> float:
+    """The measured ceiling of a run: the median over launches; NaN if it was not measured."""
+    rates = list(peaks(run, ceiling, dtype, threads).values())
+    return median(rates) if rates else math.nan
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation of a training step: mean seconds per step, and what it is."""
+
+    id: str
+    layer: int
+    op: str
+    phase: str
+    parts: tuple[str, ...]
+    kernel: str
+    m: int | None
+    n: int | None
+    k: int | None
+    flops: int
+    bytes: int
+    seconds: float
+    share: float  # of the uninstrumented step, 0 to 1
+
+    @property
+    def rate(self) -> float:
+        """FLOP/s."""
+        return self.flops / self.seconds if self.seconds else math.nan
+
+    @property
+    def intensity(self) -> float:
+        """FLOP per byte of compulsory traffic."""
+        return self.flops / self.bytes if self.bytes else math.nan
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A training step's cost, operation by operation.
+
+    step          seconds of an uninstrumented step (mean)
+    instrumented  seconds of a step with the recorder in it (mean)
+    accounted     sum of the rows over the uninstrumented step: one ratio per launch, 1.0 is all of it
+    """
+
+    result: Result
+    rows: list[Row]
+    step: float
+    instrumented: float
+    accounted: Interval
+    peak: float
+
+
+def profile(run: Run, result: Result) -> Profile:
+    """The rows of one model cell. Means, not medians: means add up."""
+    cell, launches = result.cell["cell"], set(result.samples)
+    lines = [line for line in run.of("layer") if line["cell"] == cell and line["launch"] in launches]
+    steps = [line for line in run.of("step") if line["cell"] == cell and line["launch"] in launches]
+
+    def mean(members: Sequence[Line]) -> float:
+        return math.fsum(float(line["seconds"]) for line in members) / len(members) if members else math.nan
+
+    plain = [line for line in steps if not line["instrumented"]]
+    step, instrumented = mean(plain), mean([line for line in steps if line["instrumented"]])
+    by_operation: dict[str, list[Line]] = {}
+    for line in lines:
+        by_operation.setdefault(line["id"], []).append(line)
+    rows = [
+        Row(
+            id=at, layer=first["layer"], op=first["op"], phase=first["phase"], parts=tuple(first["parts"]),
+            kernel=first["kernel"] or "", m=first["m"], n=first["n"], k=first["k"],
+            flops=first["flops"], bytes=first["bytes"], seconds=mean(members), share=mean(members) / step,
+        )
+        for at, members in by_operation.items()
+        for first in members[:1]
+    ]  # fmt: skip
+    ratios = []
+    for launch in sorted(launches):
+        whole = mean([line for line in plain if line["launch"] == launch])
+        parts = [[ln for ln in members if ln["launch"] == launch] for members in by_operation.values()]
+        ratios.append(math.fsum(mean(part) for part in parts) / whole)
+    dtype = result.model.get("dtype")
+    return Profile(
+        result, rows, step, instrumented, geometric(ratios), peak(run, "fma", dtype, result.threads)
+    )
+
+
+def profiles(run: Run) -> list[Profile]:
+    """The profile of every training step of a run that has samples."""
+    return [profile(run, result) for result in results(run) if result.model and result.samples]
+
+
+def as_figures(interval: Interval) -> dict[str, Any]:
+    """An interval for --json output."""
+    return {key: number(getattr(interval, key)) for key in ("value", "low", "high")} | {"n": interval.n}

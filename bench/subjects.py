@@ -1,0 +1,315 @@
+"""Subjects: what a worker times. A product, a training step, or a ceiling, behind the same two calls.
+
+    open(...)    make the operands, verify, time the first call, find how many calls make a sample
+    sample()     one sample, verified again; plain data that goes into the records
+
+Everything here runs inside a worker process, with its threads set before it started.
+"""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from functools import cache
+from itertools import repeat
+from math import ceil
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+
+import gemm
+from gemm.correctness import (
+    Reference,
+    accumulator_of,
+    error_ratio,
+    exactly,
+    integers_agree,
+    reference,
+    significand_problems,
+)
+from gemm.problems import Problem
+
+# Calls at the start of a turn that are not counted, unless a call is longer than this: caches, clocks and
+# sleeping threads come back to what they are in the middle of a run.
+DISCARD_NS = 2_000_000
+PILOT = 24  # the size of the product from which a kernel's first cell is predicted
+
+
+class Wrong(Exception):
+    """The subject computed something wrong; the message says what."""
+
+
+def clock(call: Any, times: int) -> int:
+    """Nanoseconds that `times` calls take."""
+    calls = repeat(None, times)
+    begin = perf_counter_ns()
+    for _ in calls:
+        call()
+    return perf_counter_ns() - begin
+
+
+def loops_for(call: Any, sample_s: float) -> tuple[int, float]:
+    """How many calls fill a sample of `sample_s`, and the seconds of one: doubling until it is long enough."""
+    loops = 1
+    while True:
+        spent = clock(call, loops) / 1e9
+        if spent >= sample_s / 4 or loops >= 1 << 24:
+            return max(1, ceil(loops * sample_s / spent)), spent / loops
+        loops *= 2
+
+
+@cache
+def loading(kernel: str, dtype: str, op_a: str, op_b: str, strides: str) -> float:
+    """Seconds from nothing to a first small product in this process: imports, compilation, thread pools."""
+    problem = Problem(2, 2, 2, dtype, op_a, op_b, strides)
+    a, b, c = problem.operands()
+    start = perf_counter_ns()
+    gemm.matmul(a, b, c, kernel=kernel)
+    return (perf_counter_ns() - start) / 1e9
+
+
+def load(kernel: str, problem: Problem) -> float:
+    """`loading` of a kernel for a problem, once per process."""
+    return loading(kernel, problem.dtype, problem.op_a, problem.op_b, problem.strides)
+
+
+def pilot(kernel: str, problem: Problem) -> float:
+    """Seconds that a call on the problem is likely to take, from one with every size cut to at most PILOT."""
+    load(kernel, problem)
+    sizes = {name: min(getattr(problem, name), PILOT) for name in ("m", "n", "k")}
+    small = replace(problem, **sizes)
+    a, b, c = small.operands()
+    call = gemm.prepare(a, b, c, kernel=kernel, alpha=problem.alpha, beta=problem.beta)
+    return min(clock(call, 1) for _ in range(3)) / 1e9 * problem.flops / small.flops
+
+
+class Product:
+    """One kernel on one problem."""
+
+    def __init__(
+        self, kernel: str, problem: dict[str, Any], seed: int, reference_at: str | None = None
+    ) -> None:
+        self.problem = Problem.from_record(problem)
+        self.kernel = gemm.find(kernel)
+        self.a, self.b, self.c0 = self.problem.operands(seed)
+        self.c = self.c0.copy()
+        self.rng = np.random.default_rng()
+        self.epilogue = self.problem.make_epilogue()
+        if reference_at:
+            parts = [np.load(f"{reference_at}-{part}.npy", mmap_mode="r") for part in ("c", "bound")]
+            self.right = Reference(*parts)
+        else:
+            self.right = self._reference(slice(None))
+
+    def open(self, sample_s: float) -> dict[str, Any]:
+        """Verify by all three rules, then calibrate. Raises Wrong."""
+        loading_s = load(self.kernel.name, self.problem)
+        self._poison()
+        start = perf_counter_ns()
+        self.call = gemm.prepare(self.a, self.b, self.c, kernel=self.kernel, **self._scalars())
+        self.call()
+        first = loading_s + (perf_counter_ns() - start) / 1e9
+        worst = self._verify(self.right)
+        self._verify_exact()
+        self.loops, seconds = loops_for(self.call, sample_s)
+        self.call_ns = seconds * 1e9
+        return {
+            "first_call_s": first, "error_ratio": worst, "seconds": seconds, "loops": self.loops,
+            "flops": self.problem.flops, "bytes": self.problem.bytes,
+        }  # fmt: skip
+
+    def sample(self) -> dict[str, Any]:
+        """Seconds per call over `loops` calls, into a poisoned C, with one entry of A changed; then verified."""
+        if self.call_ns < DISCARD_NS:
+            clock(self.call, max(1, int(DISCARD_NS / 2 / self.call_ns)))
+        i, p = (int(self.rng.integers(size)) for size in self.a.shape)
+        before = self.a[i, p]
+        self.a[i, p] = before + self.a.dtype.type(1)
+        self._poison()
+        gc.collect()
+        gc.disable()
+        spent = clock(self.call, self.loops)
+        gc.enable()
+        if self.problem.beta != 0:  # C has been through many calls: one more, from the start
+            self._poison()
+            self.call()
+        ratio = self._verify_changed(i)
+        self.a[i, p] = before
+        return {"loops": self.loops, "seconds": spent / 1e9 / self.loops, "error_ratio": ratio}
+
+    def _scalars(self) -> dict[str, Any]:
+        return {"alpha": self.problem.alpha, "beta": self.problem.beta, "epilogue": self.epilogue}
+
+    def _poison(self) -> None:
+        self.c[...] = np.nan if self.problem.beta == 0 else self.c0
+
+    def _reference(self, rows: slice) -> Reference:
+        signature = self.kernel.signature(self.problem.dtype)
+        return reference(
+            self.a[rows], self.b, self.c0[rows], **self._scalars(),
+            accumulator=accumulator_of(signature, self.problem.dtype),
+        )  # fmt: skip
+
+    def _verify(self, right: Reference) -> float:
+        ratio = error_ratio(self.c, right)
+        if not ratio <= self.kernel.error_constant:
+            raise Wrong(
+                f"error ratio {ratio:.3g}: off by more than rounding allows (gemmlab check says more)"
+            )
+        return ratio
+
+    def _verify_changed(self, row: int) -> float:
+        """Rule 1 with row `row` of A changed: that row anew, the others as before."""
+        if self.epilogue is not None:
+            return self._verify(self._reference(slice(None)))
+        new = self._reference(slice(row, row + 1))
+        ratios = [error_ratio(self.c[row : row + 1], new)]
+        for part in (slice(0, row), slice(row + 1, None)):
+            ratios.append(error_ratio(self.c[part], Reference(self.right.c[part], self.right.bound[part])))
+        if not max(ratios) <= self.kernel.error_constant:
+            raise Wrong(f"error ratio {max(ratios):.3g} in a timed result: off by more than rounding allows")
+        return max(ratios)
+
+    def _verify_exact(self) -> None:
+        """Rules 2 and 3 at this shape and in this order, with operands of their own."""
+        p = self.problem
+        plain = Problem(p.m, p.n, p.k, p.dtype, p.op_a, p.op_b, p.strides, data="integers")
+        a, b, c = plain.operands()
+        c[...] = np.nan
+        gemm.matmul(a, b, c, kernel=self.kernel)
+        if not integers_agree(a, b, c):
+            raise Wrong("a product of small integers is not exact (gemmlab check says more)")
+        side, a, b, expected = significand_problems(plain, seed=int(self.rng.integers(1 << 30)))[0]
+        c[...] = np.nan
+        gemm.matmul(a, b, c, kernel=self.kernel)
+        if not exactly(c, expected):
+            raise Wrong(
+                f"full significands of {side} do not come through: inputs are rounded or terms dropped"
+            )
+
+
+class Stopwatch:
+    """A recorder for `mlp`: the nanoseconds of each operation, summed over steps."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, int] = {}
+        self.operations: dict[str, Any] = {}
+
+    def begin(self, operation: Any) -> None:
+        self._began = perf_counter_ns()
+
+    def end(self, operation: Any) -> None:
+        spent = perf_counter_ns() - self._began
+        self.spent[operation.id] = self.spent.get(operation.id, 0) + spent
+        self.operations[operation.id] = operation
+
+
+class TrainingStep:
+    """One training step of a model, its products on one kernel or on a mapping of them."""
+
+    def __init__(self, kernel: str, model: dict[str, Any], seed: int) -> None:
+        import mlp
+
+        self.model = mlp.MLP(
+            model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
+            lr=model.get("lr", 0.01), kernel=kernel, dtype=model["dtype"], seed=seed,
+        )  # fmt: skip
+        rng = np.random.default_rng(seed)
+        self.x, self.y = batch_for(model, rng)
+
+    def open(self, sample_s: float) -> dict[str, Any]:
+        """Verify every product of a step, then calibrate. Raises Wrong."""
+        start = perf_counter_ns()
+        self._step()
+        first = (perf_counter_ns() - start) / 1e9
+        worst = self._verify()
+        self._step()
+        self.loops, seconds = loops_for(self._step, sample_s)
+        operations = self.model.operations(len(self.x))
+        return {
+            "first_call_s": first, "error_ratio": worst, "seconds": seconds, "loops": self.loops,
+            "flops": sum(operation.flops for operation in operations),
+            "bytes": sum(operation.bytes for operation in operations),
+        }  # fmt: skip
+
+    def sample(self) -> dict[str, Any]:
+        """The same number of steps without and with the recorder, in random order; seconds per step."""
+        clock(self._step, max(1, self.loops // 4))
+        gc.collect()
+        gc.disable()
+        parts = [self._plain, self._instrumented]
+        if np.random.default_rng().random() < 0.5:
+            parts.reverse()
+        found: dict[str, Any] = {"loops": self.loops}
+        for part in parts:
+            found |= part()
+        gc.enable()
+        return found
+
+    def _step(self) -> None:
+        self.model.step(self.x, self.y)
+
+    def _plain(self) -> dict[str, Any]:
+        return {"seconds": clock(self._step, self.loops) / 1e9 / self.loops}
+
+    def _instrumented(self) -> dict[str, Any]:
+        watch = Stopwatch()
+        model, x, y = self.model, self.x, self.y
+        spent = clock(lambda: model.step(x, y, recorder=watch), self.loops)
+        layers = [
+            {
+                "id": at, "layer": operation.layer, "op": operation.op, "phase": operation.phase,
+                "parts": list(operation.parts), "kernel": operation.kernel,
+                "m": operation.m, "n": operation.n, "k": operation.k,
+                "flops": operation.flops, "bytes": operation.bytes,
+                "seconds": watch.spent[at] / 1e9 / self.loops,
+            }
+            for at, operation in watch.operations.items()
+        ]  # fmt: skip
+        return {"instrumented_seconds": spent / 1e9 / self.loops, "layers": layers}
+
+    def _verify(self) -> float:
+        """Rule 1 on every product of one step, each checked when it has just been done."""
+        worst = 0.0
+        plan = self.model.plan(len(self.x))
+
+        class Verifier:
+            def begin(self, operation: Any) -> None:
+                pass
+
+            def end(self, operation: Any) -> None:
+                nonlocal worst
+                if operation.m is None:
+                    return
+                kernel = gemm.find(operation.kernel)
+                a, b, out = plan.operands(operation)
+                accumulator = accumulator_of(kernel.signature(out.dtype), out.dtype.name)
+                ratio = error_ratio(out, reference(a, b, accumulator=accumulator))
+                if not ratio <= kernel.error_constant:
+                    raise Wrong(
+                        f"{operation.id} has error ratio {ratio:.3g}: off by more than rounding allows"
+                    )
+                worst = max(worst, ratio)
+
+        self.model.step(self.x, self.y, recorder=Verifier())
+        return worst
+
+
+def batch_for(model: dict[str, Any], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One batch for a model: of its data set if that has its width, else drawn; x (batch, d_in), labels (batch,)."""
+    import mlp
+
+    widths, batch = model["arch"], model["batch"]
+    name = model.get("data", "random")
+    if name != "random":
+        data = mlp.load(name)
+        if data.x_train.shape[1] != widths[0]:
+            raise ValueError(
+                f"data {name!r} has {data.x_train.shape[1]} features and the network takes {widths[0]}; "
+                f"begin the architecture with {data.x_train.shape[1]}"
+            )
+        rows = rng.permutation(len(data.x_train))[np.arange(batch) % len(data.x_train)]
+        return np.ascontiguousarray(data.x_train[rows], dtype=model["dtype"]), data.y_train[rows]
+    x = rng.standard_normal((batch, widths[0])).astype(model["dtype"])
+    return x, rng.integers(0, widths[-1], batch)

@@ -1,0 +1,102 @@
+"""Train: a network learns on real data while a clock runs. The kernel changes the clock, not the learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import mlp
+from bench.records import Line
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: its number from 1, mean loss, test accuracy (0 to 1), seconds in its steps."""
+
+    epoch: int
+    train_loss: float
+    test_accuracy: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training: the network, its epochs, the loss of every step, seconds in all steps."""
+
+    model: Line
+    epochs: tuple[Epoch, ...]
+    losses: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        return sum(epoch.seconds for epoch in self.epochs)
+
+    def record(self) -> Line:
+        """For --json and --out."""
+        return asdict(self) | {"seconds": self.seconds}
+
+
+class Clock(mlp.Callback):
+    """Seconds of the steps of each epoch (evaluation left out), told as each one ends."""
+
+    def __init__(self, tell: Callable[[Epoch], Any]) -> None:
+        self.epochs: list[Epoch] = []
+        self._tell = tell
+
+    def before_epoch(self, epoch: int) -> None:
+        self._began = self._last = perf_counter()
+
+    def after_step(self, step: int, loss: float) -> None:
+        self._last = perf_counter()
+
+    def after_epoch(self, epoch: int, train_loss: float, test_accuracy: float | None) -> None:
+        self.epochs.append(Epoch(epoch, train_loss, test_accuracy, self._last - self._began))
+        self._tell(self.epochs[-1])
+
+
+def train(
+    data: str = "digits",
+    arch: str | None = None,
+    *,
+    epochs: int = 20,
+    batch: int = 32,
+    kernel: str = "blas",
+    activation: str = "relu",
+    loss: str = "softmax-cross-entropy",
+    optimizer: str = "sgd",
+    lr: float = 0.1,
+    dtype: str = "float32",
+    seed: int = 0,
+    tell: Callable[[Epoch], Any] = lambda epoch: None,
+) -> Training:
+    """Train a network and return what happened.
+
+    data  "digits", "synthetic" or a folder of IDX files
+    arch  widths, "64-64-10"; default: one hidden layer of 64 between the data's features and classes
+    tell  called with each Epoch as it ends
+
+    Raises ValueError for names and numbers that do not fit, mlp.DivergenceError, gemm.UnknownKernel,
+    gemm.KernelUnavailable.
+    """
+    found = mlp.load(data)
+    features = found.x_train.shape[1]
+    widths = mlp.widths(arch) if arch else (features, 64, found.classes)
+    model = mlp.MLP(
+        widths,
+        activation=activation,
+        loss=loss,
+        optimizer=optimizer,
+        lr=lr,
+        kernel=kernel,
+        dtype=dtype,
+        seed=seed,
+    )
+    clock = Clock(tell)
+    history = mlp.fit(model, found, epochs=epochs, batch=batch, seed=seed, callbacks=[clock])
+    described = {
+        "arch": list(widths), "activation": activation, "loss": loss, "optimizer": optimizer, "lr": lr,
+        "dtype": dtype, "kernel": kernel, "batch": batch, "data": data, "seed": seed,
+    }  # fmt: skip
+    return Training(described, tuple(clock.epochs), tuple(history.losses))

@@ -1,0 +1,101 @@
+"""A worker: one process that hosts one kernel (or one ceiling) and times what it is told to.
+
+The parent speaks one JSON object a line over a pipe and gets one back. Whatever the kernel prints goes to
+a log; whatever it breaks, it breaks here. Started as `python -m bench.worker READ WRITE`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+
+def main() -> None:
+    """Answer requests until the pipe closes."""
+    _die_with_parent()
+    requests, answers = (os.fdopen(int(at), mode) for at, mode in zip(sys.argv[1:3], ("r", "w")))
+    # Ctrl-C goes to the whole terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    host = Host()
+    for line in requests:
+        request = json.loads(line)
+        try:
+            answer = host.answer(request)
+        except Exception as error:  # noqa: BLE001 - whatever a kernel raises becomes its record
+            answer = _failure(error)
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+class Host:
+    """Holds the subject that is open."""
+
+    subject: Any = None
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do one request: {"do": hello | pilot | open | sample | close, ...}."""
+        return {"status": "ok"} | getattr(self, "_" + request.pop("do"))(**request)
+
+    def _hello(self, ceiling: bool, kernel: str | None = None) -> dict[str, Any]:
+        """Import what will be needed, so that it is not in anybody's first call but the kernel's own."""
+        import bench.subjects
+
+        if ceiling:
+            import bench.ceilings  # noqa: F401
+        return {"pid": os.getpid()}
+
+    def _pilot(self, kernel: str, problem: dict[str, Any]) -> dict[str, Any]:
+        from bench.subjects import pilot
+        from gemm.problems import Problem
+
+        return {"seconds": pilot(kernel, Problem.from_record(problem))}
+
+    def _open(self, what: str, sample_s: float, **arguments: Any) -> dict[str, Any]:
+        from bench.subjects import Product, TrainingStep
+
+        self.subject = {"problem": Product, "model": TrainingStep}[what](**arguments)
+        return self.subject.open(sample_s)
+
+    def _ceiling(self, name: str, dtype: str, threads: int, last_cache: int) -> dict[str, Any]:
+        from bench.ceilings import Ceiling
+
+        key = (name, dtype, threads)
+        self.ceilings = getattr(self, "ceilings", {})
+        if key not in self.ceilings:
+            self.ceilings[key] = Ceiling(name, dtype, threads, last_cache)
+        seconds, work = self.ceilings[key].sample()
+        return {"seconds": seconds, "work": work, "unit": self.ceilings[key].unit}
+
+    def _sample(self) -> dict[str, Any]:
+        return self.subject.sample()
+
+    def _close(self) -> dict[str, Any]:
+        self.subject = None
+        return {}
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    from bench.subjects import Wrong
+
+    if isinstance(error, Wrong):
+        return {"status": "wrong", "reason": str(error)}
+    traceback.print_exc()  # into the worker's log
+    text = " ".join(str(error).split())[:300]
+    return {"status": "failed", "reason": f"{type(error).__name__}: {text}"}
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent goes: a stopped orphan would keep its memory."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
