@@ -138,6 +138,8 @@ class Ceiling:
         else:
             self._prepare_stream(name, last_cache)
 
+    _arguments: list[tuple[Any, ...]]
+
     def _prepare_fma(self, dtype: str) -> None:
         self._outs = [np.zeros(1, dtype) for _ in range(self.threads)]
         x, best = np.dtype(dtype).type(0.5), None
@@ -160,11 +162,8 @@ class Ceiling:
         size = max(4 * last_cache, 64 << 20) // 8
         source = np.ones(size)
         target = np.ones(size) if name == "dram-copy" else np.ones(self.threads)
-        edges = [size * part // self.threads for part in range(self.threads + 1)]
-        self._arguments = [
-            (source[low:high], target[low:high] if name == "dram-copy" else target[part : part + 1])
-            for part, (low, high) in enumerate(zip(edges, edges[1:]))
-        ]
+        sources = np.array_split(source, self.threads)
+        self._arguments = list(zip(sources, np.array_split(target, self.threads)))
         self._work = size * 8 * (2 if name == "dram-copy" else 1)
 
     def sample(self) -> tuple[float, int]:

@@ -36,7 +36,8 @@ def check(kernel: str, timeout: float = TIMEOUT_S) -> Verdict:
     watchdog = threading.Timer(timeout, child.kill)
     watchdog.start()
     tried: dict[str, Any] = {"trial": "loading", "problem": "", "count": 0}
-    assert child.stdout and child.stderr
+    assert child.stdout is not None
+    assert child.stderr is not None
     try:
         for line in child.stdout:
             told = _told(line)

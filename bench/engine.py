@@ -46,7 +46,8 @@ from bench.records import (
 from bench.statistics import results
 from gemm.correctness import reference
 
-# Only kernels within this factor of each other share rounds: a slow one would make the others' samples far apart.
+# Only kernels within this factor of each other share rounds: a slow one would put the others' samples far
+# apart in time.
 ALIKE = 10.0
 # A rate this far above the ceiling of its launches is a mistake somewhere, not a result.
 IMPOSSIBLE = 1.05
@@ -61,7 +62,7 @@ def start(
     plan: Plan, out: str | Path | None = None, *, stem: str = "sweep", command: list[str] | None = None,
     progress: Progress | None = None,
 ) -> Run:  # fmt: skip
-    """Run a plan into a new folder. Raises ValueError where memory does not suffice, RunError for the folder."""
+    """Run a plan into a new folder. ValueError where memory does not suffice, RunError for the folder."""
     check_memory(plan)
     folder = new_folder(out, stem)
     write_json(folder / "environment.json", environment(folder.name, command or sys.argv))
@@ -159,7 +160,7 @@ class _Engine:
         return 0 if cell.id in self.closed else max(0, self.plan.launches - len(self.complete[cell.id]))
 
     def _groups(self) -> list[Group]:
-        """The groups in which any cell lacks launches, with all their open cells: pairs need the same launch."""
+        """Groups in which a cell lacks launches, with all their open cells: pairs need the same launch."""
         groups: dict[Any, list[Cell]] = {}
         for cell in self._open_cells():
             groups.setdefault(cell.group, []).append(cell)
@@ -186,7 +187,7 @@ class _Engine:
 
     def _start_workers(self, kernels: set[str], threads: int) -> None:
         """Start all at once (they import at the same time), then stop each."""
-        names = sorted(kernels) + [CEILING]
+        names = [*sorted(kernels), CEILING]
         for name in names:
             self.workers[name, threads] = worker = Worker(name, threads)
             worker.tell(do="hello", ceiling=name == CEILING)

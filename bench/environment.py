@@ -28,7 +28,8 @@ PACKAGES = (
 )
 # Variables whose value changes what is measured, by prefix.
 VARIABLES = (
-    "OMP_", "OPENBLAS_", "MKL_", "BLIS_", "NUMBA_", "GEMMLAB_", "GOMP_", "KMP_", "CUDA_", "CUPY_", "MALLOC_", "LD_PRELOAD",
+    "OMP_", "OPENBLAS_", "MKL_", "BLIS_", "NUMBA_", "GEMMLAB_", "GOMP_", "KMP_", "CUDA_", "CUPY_", "MALLOC_",
+    "LD_PRELOAD",
 )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def cpu() -> dict[str, Any]:
 
 
 def caches() -> dict[str, int]:
-    """Bytes of each cache that core 0 sees: {"L1d": ..., "L2": ..., "L3": ...}; {} where the system does not tell."""
+    """Bytes of each cache of core 0, {"L1d": ..., "L2": ..., "L3": ...}; {} where the system does not tell."""
     sizes: dict[str, int] = {}
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
@@ -144,7 +145,7 @@ def _os_name() -> str:
 
 
 def _revision() -> str | None:
-    """The git revision of the source that runs, with a + where files were changed; None if it is no checkout."""
+    """The git revision of the source that runs, + where files were changed; None if it is no checkout."""
     here = Path(__file__).parent
     try:
         head = subprocess.run(

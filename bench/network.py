@@ -15,7 +15,7 @@ from bench.subjects import batch_for
 from gemm.threads import available_cores
 from mlp.assignment import assign
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "activation": "relu",
     "loss": "softmax-cross-entropy",
     "optimizer": "sgd",

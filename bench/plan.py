@@ -124,7 +124,7 @@ class Sweep:
         problems = [
             Problem(m, n, k, dtype, order[0], order[1], alpha=self.alpha, beta=self.beta, data=self.data)
             for dtype in self.dtypes
-            for order in _known("order", self.orders, ("nn", "tn", "nt", "tt"))
+            for order in self.orders
             for m, n, k in shapes
         ]
         cores = available_cores()
@@ -179,13 +179,15 @@ def make_sweep(values: Line, where: str) -> Sweep:
         values[key] = tuple(whole(value, f"{where}: {key}") for value in values.get(key, ()))
     values["shapes"] = tuple(shape(value, where) for value in values.get("shapes", ()))
     for key, known in (("dtypes", DTYPES), ("orders", ("nn", "tn", "nt", "tt"))):
-        values[key] = tuple(_known(key.removesuffix("s"), values.get(key, known[:1]), known))
+        values[key] = tuple(
+            _known(f"{where}: unknown {key.removesuffix('s')}", values.get(key, known[:1]), known)
+        )
     values["kernels"] = tuple(str(name) for name in values.get("kernels", ()))
     for key in ("alpha", "beta"):
         if key in values and (isinstance(values[key], bool) or not isinstance(values[key], int | float)):
             raise ValueError(f"{where}: {key} = {values[key]!r} is no number")
     if "data" in values:
-        _known("data", [values["data"]], DATA)
+        _known(f"{where}: unknown data", [values["data"]], DATA)
     return Sweep(**values)
 
 
@@ -268,5 +270,5 @@ def _known(what: str, values: Iterable[Any], known: Sequence[str]) -> list[str]:
         if value not in known:
             near = difflib.get_close_matches(str(value), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"unknown {what} {value!r}; {hint}")
+            raise ValueError(f"{what} {value!r}; {hint}")
     return list(values)

@@ -27,7 +27,7 @@ def signal_name(returncode: int) -> str:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a child: it finds these rooms wherever they lie, and nothing where the user stands."""
+    """The environment of a child: it finds these rooms wherever they lie, nothing where the user stands."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"} | more
 

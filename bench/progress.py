@@ -25,7 +25,7 @@ class Silent:
 
 
 class Live:
-    """A bar with the time left, through rich; refreshed by hand, so that no thread of ours runs beside a sample."""
+    """A bar with the time left, through rich; refreshed by hand: no thread of ours runs beside a sample."""
 
     def __init__(self) -> None:
         self._bar: Any = None

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import gemm
+import mlp
 from gemm.correctness import (
     Reference,
     accumulator_of,
@@ -189,17 +190,17 @@ class Product:
             )
 
 
-class Stopwatch:
+class Stopwatch(mlp.Recorder):
     """A recorder for `mlp`: the nanoseconds of each operation, summed over steps."""
 
     def __init__(self) -> None:
         self.spent: dict[str, int] = {}
-        self.operations: dict[str, Any] = {}
+        self.operations: dict[str, mlp.Operation] = {}
 
-    def begin(self, operation: Any) -> None:
+    def begin(self, operation: mlp.Operation) -> None:
         self._began = perf_counter_ns()
 
-    def end(self, operation: Any) -> None:
+    def end(self, operation: mlp.Operation) -> None:
         spent = perf_counter_ns() - self._began
         self.spent[operation.id] = self.spent.get(operation.id, 0) + spent
         self.operations[operation.id] = operation
@@ -209,8 +210,6 @@ class TrainingStep:
     """One training step of a model, its products on one kernel or on a mapping of them."""
 
     def __init__(self, kernel: str, model: dict[str, Any], seed: int) -> None:
-        import mlp
-
         self.model = mlp.MLP(
             model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
             lr=model.get("lr", 0.01), kernel=kernel, dtype=model["dtype"], seed=seed,
@@ -274,16 +273,14 @@ class TrainingStep:
         worst = 0.0
         plan = self.model.plan(len(self.x))
 
-        class Verifier:
-            def begin(self, operation: Any) -> None:
-                pass
-
-            def end(self, operation: Any) -> None:
+        class Verifier(mlp.Recorder):
+            def end(self, operation: mlp.Operation) -> None:
                 nonlocal worst
-                if operation.m is None:
+                operands = plan.operands(operation)
+                if operands is None or operation.kernel is None:
                     return
+                a, b, out = operands
                 kernel = gemm.find(operation.kernel)
-                a, b, out = plan.operands(operation)
                 accumulator = accumulator_of(kernel.signature(out.dtype), out.dtype.name)
                 ratio = error_ratio(out, reference(a, b, accumulator=accumulator))
                 if not ratio <= kernel.error_constant:

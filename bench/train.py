@@ -82,7 +82,8 @@ def train(
     """
     found = mlp.load(data)
     features = found.x_train.shape[1]
-    widths = mlp.widths(arch) if arch else (features, 64, found.classes)
+    outputs = found.classes or 1
+    widths = mlp.widths(arch) if arch else (features, 64, outputs)
     model = mlp.MLP(
         widths,
         activation=activation,

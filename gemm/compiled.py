@@ -42,12 +42,13 @@ def cached(function: Callable[..., Any], signature: Any, **options: Any) -> Call
     """`numba.njit` for one signature, without the GIL, cached in this room's folder."""
     import numba
 
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_cache_folder(before))
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_cache_folder(before))
     try:
         return numba.njit(signature, nogil=True, cache=True, **options)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
 
 
 @lru_cache

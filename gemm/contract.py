@@ -262,7 +262,7 @@ def _overlaps(out: Any, x: Any) -> bool:
     if not isinstance(x, ndarray) or not np.may_share_memory(out, x):
         return False
     try:
-        return bool(np.shares_memory(out, x, max_work=1000))
+        return bool(np.shares_memory(out, x, max_work=1000))  # type: ignore[arg-type]  # stubs lag
     except np.exceptions.TooHardError:  # interleaved in a way that is dear to tell apart: buffer
         return True
 

@@ -7,6 +7,7 @@ exactly, the sentence names it; where none does, it says which part of C is wron
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -151,7 +152,13 @@ def _mistakes(problem: Problem, a: np.ndarray, b: np.ndarray, c0: np.ndarray) ->
     if m == n == k:
         yield "multiplies element by element", lambda: alpha * a * b + kept
     for name, cut in _roundings(problem):
-        yield f"rounds its inputs to {name}", lambda cut=cut: alpha * (cut(a) @ cut(b)) + kept
+        yield f"rounds its inputs to {name}", partial(_with_rounded_inputs, cut, a, b, alpha, kept)
+
+
+def _with_rounded_inputs(
+    cut: Callable[[np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, alpha: float, kept: np.ndarray
+) -> np.ndarray:
+    return alpha * (cut(a) @ cut(b)) + kept
 
 
 def _dropped_terms(

@@ -21,16 +21,18 @@ def adapt(function: Callable[..., Any], path: str, name: str) -> Kernel:
     """A Kernel around a user's function; UnknownKernel if its arguments are of none of the forms."""
     target = getattr(function, "py_func", function)  # a Numba dispatcher hides the signature
     try:
-        parameters = list(inspect.signature(target).parameters)
-    except (TypeError, ValueError):
-        parameters = []
-    if {"alpha", "beta", "epilogue"} <= set(parameters) and len(parameters) == 6:
+        signature = dict(inspect.signature(target).parameters)
+    except (TypeError, ValueError):  # a built-in function without one
+        signature = {}
+    parameters = list(signature)
+    needed = sum(parameter.default is inspect.Parameter.empty for parameter in signature.values())
+    if {"alpha", "beta", "epilogue"} <= set(parameters):
         wrapped, what = function, "the whole contract"
-    elif parameters[3:] == ["alpha", "beta"]:
+    elif {"alpha", "beta"} <= set(parameters):
         wrapped, what = _without_epilogue(function), "with alpha and beta"
-    elif len(parameters) == 3:
+    elif needed == 3:
         wrapped, what = _writing(function), "writes C"
-    elif len(parameters) == 2:
+    elif needed == 2:
         wrapped, what = _returning(function), "returns C"
     else:
         raise UnknownKernel(
@@ -41,13 +43,13 @@ def adapt(function: Callable[..., Any], path: str, name: str) -> Kernel:
     def load() -> Function:
         return wrapped
 
-    load.__wrapped__ = target  # type: ignore[attr-defined] - Kernel.source is the hash of the user's file
+    load.__wrapped__ = target  # type: ignore[attr-defined]  # Kernel.source hashes the user's file
     return Kernel(name=f"{path}:{name}", idea=f"{name}, from a file of yours ({what})", load=load)
 
 
 def _without_epilogue(function: Function) -> Function:
     def multiply(a: Any, b: Any, c: Any, *, alpha: float, beta: float, epilogue: Any = None) -> None:
-        function(a, b, c, alpha, beta)
+        function(a, b, c, alpha=alpha, beta=beta)
 
     return multiply
 

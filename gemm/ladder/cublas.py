@@ -13,7 +13,7 @@ WHEELS = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 
 
 def probe():
-    """Metadata and the driver's library only: CuPy's own message blames the driver's version whatever is missing."""
+    """Metadata and the driver's library only: CuPy's own message blames the driver's version, always."""
     installed = [wheel for wheel in WHEELS if _version(wheel)]
     if not installed:
         return "CuPy is not installed; pip install 'gemmlab[cuda13]' (or [cuda12] for CUDA 12 drivers)"

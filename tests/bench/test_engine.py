@@ -1,0 +1,263 @@
+"""The engine: every planned cell gets its record, whatever the kernels do; a killed run is finished."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+import bench
+from bench import engine
+from bench.plan import Cell, Plan, Sweep
+from bench.processes import Gone, Worker
+from gemm.problems import Problem
+
+FAULTY = Path(__file__).with_name("faulty.py")
+QUICK = {"launches": 2, "rounds": 2, "sample_s": 0.001, "cell_s": 5.0}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small real sweep: three kernels, two sizes, two launches of two rounds."""
+    out = tmp_path_factory.mktemp("sweep") / "run"
+    return bench.sweep(["python", "numba-ikj", "blas"], [4, 24], threads=[1], out=out, **QUICK)
+
+
+def test_every_planned_cell_is_closed_once_and_verified(run):
+    """Six cells, six closing lines, all right, with their error ratio and first call."""
+    assert Counter(line["status"] for line in run.of("cell")) == {"ok": 6}
+    assert len({line["cell"] for line in run.of("cell")}) == 6
+    for cell in run.cells:
+        assert 0 < cell["error_ratio"] < 1
+        assert cell["first_call_s"] > 0
+        assert cell["flops"] == 2 * cell["problem"]["m"] ** 3
+
+
+def test_raw_samples_are_kept_for_every_launch_and_round(run):
+    """Two launches of two rounds: four samples a cell, and the ceiling sampled in the rounds."""
+    samples = Counter(line["cell"] for line in run.of("sample"))
+    assert set(samples.values()) == {4}
+    for line in run.of("sample"):
+        assert {"launch", "round", "order", "loops", "seconds", "error_ratio"} <= line.keys()
+        assert line["seconds"] > 0
+    rounds = {(line["launch"], line["round"]) for line in run.of("sample")}
+    assert rounds == {(launch, number) for launch in (0, 1) for number in (0, 1)}
+    assert {line["ceiling"] for line in run.of("ceiling")} == {"fma", "dram-read", "dram-copy"}
+
+
+def test_a_sample_lasts_about_as_long_as_it_should(run):
+    """Loops are calibrated: a call much shorter than a sample is repeated."""
+    for line in run.of("sample"):
+        assert line["loops"] >= 1
+        if line["seconds"] < 1e-5:
+            assert line["loops"] > 10
+
+
+def test_results_have_a_time_a_rate_and_a_share_of_the_measured_peak(run):
+    """Read back as figures with intervals over launches."""
+    by = {(r.kernel, r.problem["n"]): r for r in bench.results(run)}
+    assert by["blas", 24].seconds.n == 2
+    assert 0 < by["blas", 24].share_of_peak.value < 1
+    assert bench.speedup(by["python", 24], by["blas", 24]).value > 1
+
+
+def test_the_run_folder_says_what_made_it(run):
+    """environment.json and plan.json beside the records."""
+    assert {path.name for path in run.path.iterdir()} == {"environment.json", "plan.json", "records.jsonl"}
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["cpu"]["cores"] >= 1
+    assert environment["versions"]["numpy"]
+    assert environment["command"]
+    assert len(run.plan["cells"]) == 6
+
+
+def test_records_load_into_a_frame_in_one_call(run):
+    """Nested fields are flattened."""
+    frame = run.frame()
+    assert len(frame) == len(run.lines)
+    assert {"problem.m", "kernel", "seconds"} <= set(frame.columns)
+
+
+FAULTS = {
+    "wrong": ("wrong", "error ratio|not exact"),
+    "wrong_later": ("wrong", "error ratio"),
+    "raising": ("failed", "ArithmeticError: no products today"),
+    "crashing": ("crashed", "SIGSEGV"),
+    "leaving": ("crashed", "exit code 7"),
+    "hanging": ("timeout", "no answer within 3 s"),
+    "printing": ("ok", None),
+    "right": ("ok", None),
+}
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory):
+    """One sweep over all faulty kernels, beside a right one."""
+    kernels = [f"{FAULTY}:{name}" for name in FAULTS]
+    cells = Sweep(kernels=tuple(kernels), sizes=(9,), threads=(1,)).cells()
+    out = tmp_path_factory.mktemp("faults") / "run"
+    return engine.start(Plan(cells=cells, timeout_s=3, **QUICK), out)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_one_record_with_its_reason_and_the_sweep_goes_on(faults, name):
+    """A crash, a hang or a wrong result belongs to its own cell and no other."""
+    import re
+
+    status, reason = FAULTS[name]
+    (cell,) = [cell for cell in faults.cells if cell["kernel"].endswith(f":{name}")]
+    assert cell["status"] == status
+    assert reason is None or re.search(reason, cell["reason"]), cell["reason"]
+    assert "\n" not in (cell["reason"] or "")
+
+
+def test_a_wrong_kernel_gets_no_time(faults):
+    """Nothing is timed that was not verified; what turned out wrong later is not reported."""
+    by = {r.kernel.rpartition(":")[2]: r for r in bench.results(faults)}
+    assert not by["wrong"].samples
+    assert by["wrong_later"].status == "wrong"
+
+
+def test_an_unavailable_kernel_is_a_record_with_the_reason(tmp_path):
+    """And costs no process."""
+    run = bench.sweep(["cublas"], [8], out=tmp_path / "run", **QUICK)
+    if run.cells[0]["status"] != "ok":  # here without a GPU
+        assert run.cells[0]["status"] == "unavailable"
+        assert "CuPy" in run.cells[0]["reason"] or "NVIDIA" in run.cells[0]["reason"]
+
+
+def test_hopeless_cells_are_predicted_and_skipped(tmp_path):
+    """The prediction is on record, from the smaller size."""
+    kernel = f"{FAULTY}:slow"
+    run = bench.sweep([kernel], [8, 64], threads=[1], out=tmp_path / "run", **(QUICK | {"cell_s": 1.0}))
+    small, large = sorted(run.cells, key=lambda cell: cell["problem"]["n"])
+    assert small["status"] == "ok"
+    assert large["status"] == "skipped"
+    assert large["predicted_s"] == pytest.approx(0.02 * 512, rel=0.5)
+    assert "predicted from smaller sizes" in large["reason"]
+
+
+def test_a_rate_above_the_ceiling_is_marked_impossible(tmp_path):
+    """A kernel that takes no time at all was not verified properly, or the clock lies."""
+    run = bench.sweep(["blas"], [16], threads=[1], out=tmp_path / "run", **QUICK)
+    (run.path / "records.jsonl").write_text(
+        "".join(
+            json.dumps(line | ({"seconds": 1e-12} if line["kind"] == "sample" else {})) + "\n"
+            for line in run.lines
+            if line["kind"] != "cell"
+        )
+    )
+    again = bench.resume(run.path)
+    assert again.cells[0]["status"] == "impossible"
+    assert "of the measured FMA peak" in again.cells[0]["reason"]
+
+
+def test_more_memory_than_there_is_is_refused_before_anything_is_allocated(tmp_path):
+    """The sentence says how much."""
+    cells = [Cell("blas", 1, Problem(200_000, 200_000, 200_000), source="-")]
+    with pytest.raises(ValueError, match=r"needs about \d+\.\d GiB over all its workers"):
+        engine.start(Plan(cells=cells), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_waiting_worker_is_stopped_and_a_killed_one_is_gone():
+    """Stopped means stopped: the kernel's pools do not spin beside the one being timed."""
+    worker = Worker("blas", 1)
+    try:
+        pid = worker.ask(60, do="hello", ceiling=False)["pid"]
+        assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+        assert worker.ask(60, do="close")["status"] == "ok"
+        assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    finally:
+        worker.kill()
+    assert not psutil.pid_exists(pid)
+
+
+def test_threads_are_set_before_the_worker_starts():
+    """Every pool's variable, for every kernel alike."""
+    worker = Worker("blas", 1)
+    try:
+        pid = worker.ask(60, do="hello", ceiling=False)["pid"]
+        environment = psutil.Process(pid).environ()
+        assert environment["OPENBLAS_NUM_THREADS"] == environment["NUMBA_NUM_THREADS"] == "1"
+    finally:
+        worker.kill()
+
+
+def test_a_worker_that_dies_says_why():
+    """The signal by its name."""
+    worker = Worker("blas", 1)
+    pid = worker.ask(60, do="hello", ceiling=False)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(Gone, match="SIGKILL") as gone:
+        worker.ask(60, do="close")
+    assert gone.value.status == "crashed"
+    worker.kill()
+
+
+SWEEP = """
+import sys, bench
+bench.sweep(["numba-ikj", "blas"], [8, 16, 24, 32], threads=[1], out=sys.argv[1], launches=3, rounds=4,
+            sample_s=0.02)
+"""
+
+
+@pytest.mark.parametrize("lines", [3, 60])
+def test_a_sweep_killed_in_the_middle_is_finished_by_resume(tmp_path, lines):
+    """SIGKILL: no line is lost, no worker is left behind, every planned cell is there once."""
+    out = tmp_path / "run"
+    child = subprocess.Popen([sys.executable, "-c", SWEEP, str(out)])
+    records = out / "records.jsonl"
+    until = time.monotonic() + 60
+    while (records.read_bytes().count(b"\n") if records.exists() else 0) < lines:
+        assert child.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    workers = psutil.Process(child.pid).children()
+    child.kill()
+    child.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+
+    before = records.read_bytes()
+    run = bench.resume(out)
+    assert records.read_bytes().startswith(before)
+    assert not run.warnings or all("cut short" in warning for warning in run.warnings)
+    assert Counter(line["status"] for line in run.of("cell")) == {"ok": 8}
+    assert len({line["cell"] for line in run.of("cell")}) == 8
+    for result in bench.results(run):
+        assert len(result.samples) >= 3
+        assert all(len(values) >= 4 for values in result.samples.values())
+        assert result.cell["first_call_s"] > 0
+        assert result.cell["error_ratio"] > 0
+
+
+def test_resuming_a_finished_run_changes_nothing(run):
+    """Nothing is missing, so nothing is measured."""
+    before = (run.path / "records.jsonl").read_bytes()
+    bench.resume(run.path)
+    assert (run.path / "records.jsonl").read_bytes() == before
+
+
+def test_a_changed_kernel_is_another_cell(tmp_path):
+    """Resuming never mixes two versions of a student's kernel."""
+    file = tmp_path / "mine.py"
+    file.write_text("def f(a, b):\n    return a @ b\n")
+    before = Sweep(kernels=(f"{file}:f",), sizes=(8,)).cells()[0].id
+    same = Sweep(kernels=(f"{file}:f",), sizes=(8,)).cells()[0].id
+    code = f"""
+import sys
+from bench.plan import Sweep
+print(Sweep(kernels=({f"{file}:f"!r},), sizes=(8,)).cells()[0].id)
+"""
+    file.write_text("def f(a, b):\n    return b @ a\n")
+    after = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert before == same != after
