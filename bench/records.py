@@ -41,8 +41,11 @@ class RunError(ValueError):
     """A run folder that cannot be read or written; the message is one sentence for the user."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of a run; the message says where the records are and how to go on."""
+class Interrupted(Exception):
+    """Ctrl-C in the middle of a run; the message says where the records are and how to go on.
+
+    No KeyboardInterrupt any more: command-line libraries make an Abort without a message of those.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(f"interrupted; what was measured is in {folder}: gemmlab sweep --resume {folder}")

@@ -104,7 +104,7 @@ def test_a_broken_package_makes_a_kernel_unavailable_not_an_import_error():
 @pytest.mark.gpu
 @pytest.mark.skipif(not find("cublas").available, reason="needs CuPy and a CUDA device")
 def test_cublas_multiplies_on_the_gpu():
-    """The siblings that run anywhere: the probe above, and conformance of every CPU kernel through the same contract."""
+    """Siblings that run anywhere: the probe above, and every CPU kernel through the same contract."""
     import cupy
 
     a, b = cupy.random.rand(30, 40), cupy.random.rand(40, 20)
