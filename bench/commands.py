@@ -243,10 +243,10 @@ def _train(
         typer.echo(json.dumps(training.record(), indent=2))
     else:
         widths = "-".join(map(str, training.model["arch"]))
-        per_step = training.seconds / len(training.losses)
         typer.echo(
             f"{widths} on {data} with {settings['kernel']}: {len(training.losses)} steps in "
-            f"{training.seconds:.3f} s, {per_step * 1e6:.0f} us each"
+            f"{training.seconds:.3f} s: the first {training.first_step_s * 1e3:.1f} ms, "
+            f"the others {training.step_s * 1e6:.0f} us each"
         )
 
 

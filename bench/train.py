@@ -23,19 +23,29 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Training:
-    """A finished training: the network, its epochs, the loss of every step, seconds in all steps."""
+    """A finished training: the network, its epochs, the loss of every step, seconds in all steps.
+
+    first_step_s  seconds of the first step: with it come imports and compilation
+    """
 
     model: Line
     epochs: tuple[Epoch, ...]
     losses: tuple[float, ...]
+    first_step_s: float
 
     @property
     def seconds(self) -> float:
         return sum(epoch.seconds for epoch in self.epochs)
 
+    @property
+    def step_s(self) -> float:
+        """Mean seconds of a step after the first; of the first where there is no other."""
+        rest = len(self.losses) - 1
+        return (self.seconds - self.first_step_s) / rest if rest else self.first_step_s
+
     def record(self) -> Line:
         """For --json and --out."""
-        return asdict(self) | {"seconds": self.seconds}
+        return asdict(self) | {"seconds": self.seconds, "step_s": self.step_s}
 
 
 class Clock(mlp.Callback):
@@ -50,6 +60,8 @@ class Clock(mlp.Callback):
 
     def after_step(self, step: int, loss: float) -> None:
         self._last = perf_counter()
+        if step == 1:
+            self.first_step_s = self._last - self._began
 
     def after_epoch(self, epoch: int, train_loss: float, test_accuracy: float | None) -> None:
         self.epochs.append(Epoch(epoch, train_loss, test_accuracy, self._last - self._began))
@@ -100,4 +112,4 @@ def train(
         "arch": list(widths), "activation": activation, "loss": loss, "optimizer": optimizer, "lr": lr,
         "dtype": dtype, "kernel": kernel, "batch": batch, "data": data, "seed": seed,
     }  # fmt: skip
-    return Training(described, tuple(clock.epochs), tuple(history.losses))
+    return Training(described, tuple(clock.epochs), tuple(history.losses), clock.first_step_s)

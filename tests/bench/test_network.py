@@ -103,4 +103,6 @@ def test_training_is_the_same_on_any_kernel_but_for_its_clock():
     for run in runs:
         assert [epoch.epoch for epoch in run.epochs] == [1, 2]
         assert all(epoch.seconds > 0 for epoch in run.epochs)
+        assert 0 < run.first_step_s <= run.seconds
+        assert run.step_s == pytest.approx((run.seconds - run.first_step_s) / (len(run.losses) - 1))
         assert run.epochs[-1].test_accuracy > 0.5

@@ -1,0 +1,90 @@
+"""gemmlab: the front door. One command line, put together from the rooms' commands, and the main job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import bench
+import bench.commands
+import gemm
+import gemm.commands
+import reports
+import reports.commands
+
+# click's, or the copy of it that newer Typers bring: what is wrong with a command line
+UsageError: Any = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="gemmlab",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+gemm.commands.register(app)
+bench.commands.register(app, show=reports.show)
+reports.commands.register(app)
+
+# The main job: sizes that show the climb from Python loops to BLAS, and a network small enough for digits.
+SIZES = (16, 32, 64, 128, 256, 512, 1024)
+NETWORK: dict[str, Any] = {"arch": "64-256-128-10", "batch": 128, "data": "digits"}
+NETWORK_KERNELS = ("numba-ikj", "numba-blocked", "blas")
+
+
+@app.callback(invoke_without_command=True)
+def tour(
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run's folder (default: a new one in runs/).")
+    ] = None,
+) -> None:
+    """What a matrix multiply costs, why, and which kernel to use.
+
+    Without a command: a quick sweep of this machine over the ladder, the per-layer cost of a small network,
+    a report, and what was found. About a minute.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from bench import engine, network, plan
+    from bench.progress import live
+
+    products = plan.Sweep(sizes=SIZES).cells()
+    steps = network.cells(kernels=NETWORK_KERNELS, **NETWORK)
+    quick = plan.Plan(
+        cells=products + steps, launches=plan.PRECISIONS["quick"], rounds=5, sample_s=0.01, cell_s=3.0
+    )
+    run = engine.start(quick, out, stem="tour", progress=live())
+    reports.show(run)
+    page = reports.page(run)
+    reports.figures(run, run.path / "figures")
+    for sentence in reports.findings(run):
+        typer.echo(sentence)
+    typer.echo(f"records: {run.path}")
+    typer.echo(f"report:  {page}")
+
+
+def main() -> None:
+    """The console script: exit code 0 fine, 1 the check or comparison failed, 2 wrong usage."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except UsageError as error:
+        message, code = error.format_message(), 2
+    except (ValueError, gemm.KernelUnavailable) as error:
+        message, code = str(error), 2
+    except bench.Interrupted as interrupted:
+        message, code = str(interrupted), 130
+    except (KeyboardInterrupt, typer.Abort):
+        message, code = "interrupted; nothing had been measured yet", 130
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        sys.exit(0)
+    typer.echo(f"gemmlab: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Figures: which charts a report has, what each should make its reader see, and their files for slides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reports import palette, svg, wording
+from reports.canvas import PHONE, SETTINGS, SLIDE, WIDE, Canvas, standalone
+from reports.climb import climb
+from reports.layers import layers
+from reports.rates import rates
+from reports.selection import Comparison, Ladder, Selection, Training, ladders
+from reports.shapes import shapes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure that can be drawn for any width.
+
+    section  where on the page it belongs: rates, ladder or step
+    name     of its file and of the ids in it; unique in a report
+    title    what it shows
+    caption  one sentence: what to see in it
+    """
+
+    section: str
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Canvas], Figure]
+
+
+def charts(selections: Sequence[Selection], baseline: str | None = None) -> list[Chart]:
+    """Every chart that the runs have the records for, in the order of the page."""
+    found: list[Chart] = []
+    for selection in selections:
+        beside = f" – {selection.name}" if len(selections) > 1 else ""
+        for comparison in selection.comparisons:
+            where = comparison.name + beside
+            if any(map(comparison.line, comparison.cells)):
+                found.append(
+                    Chart(
+                        "rates",
+                        "rates",
+                        f"GFLOP/s against size: {where}",
+                        _seen_in_rates(comparison),
+                        partial(rates, comparison),
+                    )
+                )
+            if any(comparison.at(at) for at in comparison.oblong):
+                found.append(
+                    Chart(
+                        "rates",
+                        "shapes",
+                        f"GFLOP/s by shape: {where}",
+                        "Each row is one shape, m × n × k; the further right, the faster.",
+                        partial(shapes, comparison),
+                    )
+                )
+            for ladder in ladders(comparison, baseline):
+                title = f"The speed-up ladder at {wording.shape(*ladder.shape)}: {where}"
+                found.append(
+                    Chart("ladder", "ladder", title, _seen_in_ladder(ladder), partial(climb, ladder))
+                )
+        for training in selection.trainings:
+            title = f"{training.name}{beside}"
+            found.append(
+                Chart(
+                    "step",
+                    "step",
+                    f"A training step by layer: {title}",
+                    _seen_in_step(training),
+                    partial(layers, training),
+                )
+            )
+            found.append(
+                Chart(
+                    "step",
+                    "shares",
+                    f"Shares of a training step: {title}",
+                    "Cool colours are matrix products, warm ones everything else: the faster the products, "
+                    "the more the rest weighs.",
+                    partial(layers, training, shares=True),
+                )
+            )
+    return _numbered(found)
+
+
+def inline(chart: Chart, styles: Mapping[str, palette.Style], colour: svg.Variables) -> dict[str, str]:
+    """The chart as <svg> elements, "wide" and "phone", coloured by CSS variables."""
+    drawn = {}
+    for form, width in (("wide", WIDE), ("phone", PHONE)):
+        canvas = Canvas(width, colour, styles)
+        figure = _drawn(chart, canvas)
+        drawn[form] = svg.inline(figure, f"{chart.name}-{form}", chart.title, chart.caption, canvas.tips)
+    return {form: colour.restore(text) for form, text in drawn.items()}
+
+
+def write(charts: Iterable[Chart], styles: Mapping[str, palette.Style], folder: Path) -> list[Path]:
+    """PNG (two pixels per unit) and SVG files of every chart, on white, each with its title."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for chart in charts:
+        figure = _drawn(chart, Canvas(SLIDE, standalone(styles), styles, chart.title, pad=28))
+        for ending in ("svg", "png"):
+            paths.append(folder / f"{chart.name}.{ending}")
+        paths[-2].write_text(svg.standalone(figure), encoding="utf-8")
+        figure.savefig(paths[-1], dpi=144)
+    return paths
+
+
+def _drawn(chart: Chart, canvas: Canvas) -> Figure:
+    import matplotlib
+
+    with matplotlib.rc_context(SETTINGS):
+        return chart.draw(canvas)
+
+
+def _numbered(found: list[Chart]) -> list[Chart]:
+    """rates, ladder, ladder-2: names that are unique."""
+    seen: dict[str, int] = {}
+    numbered = []
+    for chart in found:
+        seen[chart.name] = seen.get(chart.name, 0) + 1
+        name = chart.name if seen[chart.name] == 1 else f"{chart.name}-{seen[chart.name]}"
+        numbered.append(Chart(chart.section, name, chart.title, chart.caption, chart.draw))
+    return numbered
+
+
+def _seen_in_rates(comparison: Comparison) -> str:
+    largest = next(n for n in reversed(comparison.sizes) if comparison.at((n, n, n)))
+    there = comparison.at((largest, largest, largest))
+    best = min(there, key=lambda kernel: there[kernel].seconds.value)
+    share = there[best].share_of_peak.value
+    reach = f", {wording.percent(share)} of the measured peak (dashed)" if math.isfinite(share) else ""
+    rate = wording.gflops(there[best].rate.value)
+    return (
+        f"At n = {largest} {best} is the fastest with {rate} GFLOP/s{reach}; "
+        "both axes are logarithmic, shaded ticks are 95 % intervals."
+    )
+
+
+def _seen_in_ladder(ladder: Ladder) -> str:
+    best = ladder.rungs[-1]
+    hollow = (
+        "; hollow bars are predictions, not measurements" if any(r.predicted for r in ladder.rungs) else ""
+    )
+    return (
+        f"From {ladder.baseline} to {best.kernel} is a factor of "
+        f"{wording.factor(best.speedup.value).rstrip('×')}{wording.within(best.speedup)}{hollow}."
+    )
+
+
+def _seen_in_step(training: Training) -> str:
+    slow, fast = training.profiles[0], training.profiles[-1]
+    if slow is fast:
+        return f"With {fast.result.kernel} a step takes {wording.duration(fast.step)}."
+    return (
+        f"The same network, the same numbers: a step takes {wording.duration(slow.step)} with "
+        f"{slow.result.kernel} and {wording.duration(fast.step)} with {fast.result.kernel}."
+    )

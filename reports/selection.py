@@ -1,0 +1,273 @@
+"""Selection: which results belong side by side, and what each is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.records import Line, Run, canonical, load, number
+from bench.statistics import Interval, Profile, Result, peak, profiles, results, speedup
+from reports import palette, wording
+from reports.public import without_places
+
+Shape = tuple[int, int, int]
+Runs = str | Path | Run | Sequence[str | Path | Run]
+
+
+def opened(runs: Runs) -> list[Run]:
+    """Runs, folders of runs or one of them, read. Raises RunError where there is nothing to read."""
+    several = [runs] if isinstance(runs, (str, Path, Run)) else list(runs)
+    return [run if isinstance(run, Run) else load(run) for run in several]
+
+
+def shape(result: Result) -> Shape:
+    return tuple(int(result.problem[axis]) for axis in "mnk")  # type: ignore[return-value]
+
+
+def measured(result: Result) -> bool:
+    """True if the result is right, has whole launches and so has a time."""
+    return result.status == "ok" and result.seconds.n > 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Products that differ in nothing but the kernel and m, n, k.
+
+    cells  kernel -> shape -> result, kernels in ladder order, shapes rising
+    peak   the FMA rate measured for this dtype and these threads, FLOP/s; NaN if it was not
+    """
+
+    run: Run
+    name: str
+    dtype: str
+    threads: int
+    cells: dict[str, dict[Shape, Result]]
+    peak: float
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Every shape that any kernel has a cell for, rising in m n k."""
+        return sorted({at for row in self.cells.values() for at in row}, key=lambda at: (math.prod(at), at))
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of the square ones."""
+        return [m for m, n, k in self.shapes if m == n == k]
+
+    @property
+    def oblong(self) -> list[Shape]:
+        """The shapes that are not square."""
+        return [at for at in self.shapes if len(set(at)) > 1]
+
+    def at(self, shape: Shape) -> dict[str, Result]:
+        """The measured results of one shape, by kernel."""
+        return {
+            kernel: row[shape] for kernel, row in self.cells.items() if shape in row and measured(row[shape])
+        }
+
+    def line(self, kernel: str) -> list[tuple[int, Result]]:
+        """Size and result of a kernel's measured square products."""
+        row = self.cells[kernel]
+        return [(n, row[n, n, n]) for n in self.sizes if (n, n, n) in row and measured(row[n, n, n])]
+
+
+def comparisons(run: Run, found: Iterable[Result]) -> list[Comparison]:
+    """The products among a run's results, grouped, the group with most measured cells first."""
+    groups: dict[str, list[Result]] = {}
+    for result in found:
+        if result.problem:
+            groups.setdefault(canonical(_setting(result)), []).append(result)
+    settings = {key: _setting(members[0]) for key, members in groups.items()}
+    varying = {
+        field
+        for setting in settings.values()
+        for field in setting
+        if len({canonical(other.get(field)) for other in settings.values()}) > 1
+    }
+    made = [_comparison(run, members, _title(settings[key], varying)) for key, members in groups.items()]
+    return sorted(
+        made, key=lambda group: -sum(measured(r) for row in group.cells.values() for r in row.values())
+    )
+
+
+def _setting(result: Result) -> Line:
+    apart = {axis: value for axis, value in result.problem.items() if axis not in ("m", "n", "k")}
+    return apart | {key: result.cell.get(key) for key in ("threads", "cache", "via")}
+
+
+PLAIN = {
+    "op_a": "n",
+    "op_b": "n",
+    "strides": "contiguous",
+    "batch": 1,
+    "alpha": 1,
+    "beta": 0,
+    "epilogue": None,
+    "data": "normal",
+    "cache": "hot",
+}
+
+
+def _title(setting: Line, varying: set[str]) -> str:
+    order = f"{setting.get('op_a') or 'n'}{setting.get('op_b') or 'n'}"
+    words = {"nn": "", "tn": "Aᵀ B", "nt": "A Bᵀ", "tt": "Aᵀ Bᵀ"}
+    parts = [
+        str(setting.get("dtype", "")),
+        wording.plural(setting.get("threads") or 1, "thread"),
+        words.get(order, order),
+    ]
+    for field in sorted(set(setting) - {"dtype", "threads", "op_a", "op_b"}):
+        value = setting[field]
+        worth_saying = value != PLAIN[field] if field in PLAIN else field in varying
+        if value is not None and worth_saying:
+            parts.append(f"{field} {value}")
+    return ", ".join(part for part in parts if part)
+
+
+def _comparison(run: Run, members: list[Result], title: str) -> Comparison:
+    sources: dict[str, set[Any]] = {}
+    for result in members:
+        sources.setdefault(result.kernel, set()).add(result.cell.get("source"))
+    cells: dict[str, dict[Shape, Result]] = {}
+    for result in members:
+        several = len(sources[result.kernel]) > 1  # two versions of a kernel in one run
+        label = f"{result.kernel} {str(result.cell.get('source'))[:6]}" if several else result.kernel
+        cells.setdefault(label, {})[shape(result)] = result
+    dtype, threads = members[0].problem.get("dtype", ""), members[0].threads
+    ordered = {kernel: cells[kernel] for kernel in palette.ladder(cells)}
+    return Comparison(run, title, dtype, threads, ordered, peak(run, "fma", dtype, threads))
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A kernel's place on the speed-up ladder.
+
+    speedup    against the baseline, with its interval
+    predicted  seconds per call, for a kernel that was skipped; `speedup` then has no interval
+    """
+
+    kernel: str
+    result: Result
+    speedup: Interval
+    predicted: float | None = None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """One shape's kernels, the slowest first."""
+
+    comparison: Comparison
+    shape: Shape
+    baseline: str
+    rungs: list[Rung]
+
+
+def ladders(comparison: Comparison, baseline: str | None = None) -> list[Ladder]:
+    """The ladder at the largest size that most kernels reach, then the one at the largest size of all.
+
+    baseline  None: at each size the slowest kernel measured there. A kernel: only sizes that it has.
+    """
+    squares = [(n, n, n) for n in comparison.sizes] or comparison.shapes
+    found = {at: comparison.at(at) for at in squares}
+    usable = [at for at, there in found.items() if len(there) > 1 and (baseline is None or baseline in there)]
+    if not usable:
+        return []
+    common = max(usable, key=lambda at: (len(found[at]), usable.index(at)))
+    made = []
+    for at in dict.fromkeys((common, usable[-1])):
+        base = baseline or max(found[at], key=lambda kernel: found[at][kernel].seconds.value)
+        made.append(ladder(comparison, at, base))
+    return made
+
+
+def ladder(comparison: Comparison, shape: Shape, baseline: str) -> Ladder:
+    """Every kernel of one shape against one of them; skipped ones by the prediction on record."""
+    there = comparison.at(shape)
+    base = there[baseline]
+    rungs = [Rung(kernel, result, speedup(base, result)) for kernel, result in there.items()]
+    for kernel, row in comparison.cells.items():
+        predicted = number(row[shape].cell.get("predicted_s")) if shape in row else None
+        if predicted and row[shape].status == "skipped":
+            ratio = Interval(base.seconds.value / predicted, math.nan, math.nan, 0)
+            rungs.append(Rung(kernel, row[shape], ratio, predicted))
+    rungs.sort(key=lambda rung: rung.speedup.value)
+    return Ladder(comparison, shape, baseline, rungs)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One model's training step with each of its kernels, the slowest first."""
+
+    run: Run
+    name: str
+    profiles: list[Profile]
+
+
+def trainings(run: Run) -> list[Training]:
+    """The profiles of a run, grouped by model and threads."""
+    groups: dict[str, list[Profile]] = {}
+    for profile in profiles(run):
+        if measured(profile.result) and profile.step > 0:
+            key = canonical([profile.result.model, profile.result.threads])
+            groups.setdefault(key, []).append(profile)
+    made = []
+    for members in groups.values():
+        first = members[0].result
+        title = f"{wording.architecture(first.model)}, {wording.plural(first.threads, 'thread')}"
+        made.append(Training(run, title, sorted(members, key=lambda profile: -profile.step)))
+    return made
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A run, read once and sorted for everything that is drawn from it.
+
+    name  the run's folder, and its host where the runs are of several
+    """
+
+    run: Run
+    name: str
+    results: list[Result]
+    comparisons: list[Comparison]
+    trainings: list[Training]
+
+    @property
+    def kernels(self) -> list[str]:
+        """Every kernel label, in ladder order."""
+        labels = {label for comparison in self.comparisons for label in comparison.cells}
+        return palette.ladder(labels | {result.kernel for result in self.results})
+
+
+def select(runs: Iterable[Run], baseline: str | None = None, public: bool = False) -> list[Selection]:
+    """Runs sorted for drawing; `public` leaves out host, user and paths.
+
+    Raises ValueError if a baseline is given and no run has measured it.
+    """
+    shown = [without_places(run) if public else run for run in runs]
+    hosts = {run.environment.get("host") for run in shown}
+    selections = [_selected(run, several_hosts=len(hosts) > 1) for run in shown]
+    _must_know(baseline, selections)
+    return selections
+
+
+def _selected(run: Run, several_hosts: bool) -> Selection:
+    host = run.environment.get("host")
+    name = f"{run.path.name} ({host})" if host and several_hosts else run.path.name
+    found = results(run)
+    return Selection(run, name, found, comparisons(run, found), trainings(run))
+
+
+def _must_know(baseline: str | None, selections: Iterable[Selection]) -> None:
+    measured_ones = {
+        kernel
+        for selection in selections
+        for comparison in selection.comparisons
+        for kernel, row in comparison.cells.items()
+        if any(map(measured, row.values()))
+    }
+    if baseline is not None and baseline not in measured_ones:
+        there = ", ".join(palette.ladder(measured_ones)) or "none"
+        raise ValueError(f"baseline {baseline!r} was not measured in these runs; measured kernels: {there}")

@@ -1,0 +1,234 @@
+"""Tables: the same results in a terminal; plain text where there is no terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bench.records import Run
+from bench.statistics import Profile, Row
+from reports import wording
+from reports.selection import Comparison, Ladder, ladders, measured, select
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+# what stands where a number is missing: at most seven letters, for 80 columns
+MARKS = {"unavailable": "n/a", "impossible": "imposs."}
+COLUMNS = 7
+
+
+def sweep(comparison: Comparison) -> Group:
+    """Kernels by sizes, GFLOP/s; what is missing says why. Shapes that are not square come below."""
+    sizes = comparison.sizes
+    parts: list[Any] = [_sizes(comparison, sizes[at : at + COLUMNS]) for at in range(0, len(sizes), COLUMNS)]
+    if comparison.oblong:
+        parts.append(_shapes(comparison))
+    if math.isfinite(comparison.peak):
+        parts.append(f"measured peak: {wording.gflops(comparison.peak)} GFLOP/s (fused multiply-add)")
+    parts += _reasons(comparison)
+    return _titled(f"GFLOP/s: {comparison.name}", *parts)
+
+
+def ladder(ladder: Ladder) -> Group:
+    """Slowest first: time, GFLOP/s, % of peak, times faster than the baseline, with the 95 % interval."""
+    title = f"{wording.shape(*ladder.shape)}, {ladder.comparison.name}: against {ladder.baseline}"
+    table = _table("kernel", "time", "GFLOP/s", "% of peak", "times faster", "95 % interval")
+    for rung in ladder.rungs:
+        result, speedup = rung.result, wording.factor(rung.speedup.value)
+        if rung.predicted:
+            row = (wording.duration(rung.predicted), wording.NOTHING, wording.NOTHING, speedup, "predicted")
+        else:
+            sure = "baseline" if rung.kernel == ladder.baseline else wording.bounds(rung.speedup)
+            row = (
+                wording.duration(result.seconds.value),
+                wording.gflops(result.rate.value),
+                wording.share(result.share_of_peak.value),
+                speedup,
+                sure,
+            )
+        _add(table, rung.kernel, *row)
+    return _titled(title, table)
+
+
+def profile(profile: Profile) -> Group:
+    """A row per operation of the step, their total, the remainder, and what the rows account for."""
+    model = wording.architecture(profile.result.model)
+    threads = wording.plural(profile.result.threads, "thread")
+    title = f"{profile.result.kernel}: a training step of {model}, {threads}"
+    table = _table("op", *PROFILE)
+    for row in profile.rows:
+        _add(table, operation(row), *figures(row, profile.peak))
+    table.add_section()
+    for name, columns in sums(profile):
+        _add(table, name, *columns)
+    return _titled(title, table, accounted(profile))
+
+
+def show(run: Run, baseline: str | None = None) -> None:
+    """Print a run's tables: every comparison with its first ladder, every training step."""
+    from rich.console import Console
+
+    console = Console()
+    (selected,) = select([run], baseline)
+    for comparison in selected.comparisons:
+        console.print(sweep(comparison))
+        for first in ladders(comparison, baseline)[:1]:
+            console.print(ladder(first))
+    for training in selected.trainings:
+        for one in training.profiles:
+            console.print(profile(one))
+
+
+PROFILE = ("m", "n", "k", "FLOPs", "bytes", "FLOP/B", "time", "GFLOP/s", "% peak", "% step")
+
+
+def operation(row: Row) -> str:
+    """1.dW, or for a fused operation 1.dX with what else is in it."""
+    parts = [part for part in row.parts if part != row.op]
+    return f"{row.id} ({'+'.join(parts)})" if parts else row.id
+
+
+def figures(row: Row, peak: float) -> tuple[str, ...]:
+    """The columns PROFILE of one operation."""
+    sides = tuple(wording.NOTHING if side is None else str(side) for side in (row.m, row.n, row.k))
+    return (
+        *sides,
+        _compact(row.flops),
+        _compact(row.bytes),
+        wording.digits(row.intensity),
+        wording.duration(row.seconds),
+        wording.gflops(row.rate),
+        wording.share(row.rate / peak),
+        wording.share(row.share),
+    )
+
+
+def sums(profile: Profile) -> list[tuple[str, tuple[str, ...]]]:
+    """The columns PROFILE of the rows' total, of the remainder and of the uninstrumented step."""
+    flops, size = sum(row.flops for row in profile.rows), sum(row.bytes for row in profile.rows)
+    seconds, share = (
+        math.fsum(row.seconds for row in profile.rows),
+        math.fsum(row.share for row in profile.rows),
+    )
+
+    def line(seconds: float, share: float, **known: float) -> tuple[str, ...]:
+        rate = known.get("flops", math.nan) / seconds if seconds else math.nan
+        work = (_compact(known.get(name)) for name in ("flops", "bytes"))
+        intensity = known["flops"] / known["bytes"] if known.get("bytes") else math.nan
+        return (
+            "",
+            "",
+            "",
+            *work,
+            wording.digits(intensity),
+            wording.duration(seconds),
+            wording.gflops(rate),
+            wording.share(rate / profile.peak),
+            wording.share(share),
+        )
+
+    rest = profile.step - seconds
+    return [
+        ("total", line(seconds, share, flops=flops, bytes=size)),
+        ("remainder", line(rest, 1 - share)),
+        ("step", line(profile.step, 1.0, flops=flops, bytes=size)),
+    ]
+
+
+def accounted(profile: Profile) -> str:
+    """How much of the uninstrumented step the rows account for, and what the recorder costs."""
+    share = profile.accounted
+    recorder = profile.instrumented / profile.step - 1
+    cost = f"; the recorder makes the step {wording.percent(recorder)} longer" if recorder > 0 else ""
+    bounds = wording.bounds(share, 100)
+    return (
+        f"The rows account for {wording.digits(100 * share.value)} %{f' ({bounds})' if bounds else ''} "
+        f"of the uninstrumented step of {wording.duration(profile.step)}{cost}."
+    )
+
+
+def _sizes(comparison: Comparison, sizes: list[int]) -> Table:
+    table = _table("kernel \\ n", *map(str, sizes))
+    for kernel, row in comparison.cells.items():
+        results = [row.get((n, n, n)) for n in sizes]
+        marks = [
+            ""
+            if r is None
+            else wording.gflops(r.rate.value)
+            if measured(r)
+            else MARKS.get(r.status, r.status)
+            for r in results
+        ]
+        if any(marks):
+            _add(table, kernel, *(mark if mark != "ok" else "no data" for mark in marks))
+    return table
+
+
+def _shapes(comparison: Comparison) -> Table:
+    table = _table("m × n × k", "kernel", "time", "GFLOP/s", "% of peak")
+    for shape in comparison.oblong:
+        for kernel, row in comparison.cells.items():
+            if shape in row and measured(row[shape]):
+                result = row[shape]
+                _add(
+                    table,
+                    wording.shape(*shape),
+                    kernel,
+                    wording.duration(result.seconds.value),
+                    wording.gflops(result.rate.value),
+                    wording.share(result.share_of_peak.value),
+                )
+            elif shape in row:
+                _add(table, wording.shape(*shape), kernel, MARKS.get(row[shape].status, row[shape].status))
+    return table
+
+
+def _reasons(comparison: Comparison) -> list[str]:
+    """One line for each kernel, status and reason among the cells without a time."""
+    told: dict[tuple[str, str, str], list[str]] = {}
+    for kernel, row in comparison.cells.items():
+        for shape, result in row.items():
+            if not measured(result):
+                why = result.cell.get("reason") or ("no whole launch" if result.status == "ok" else "")
+                told.setdefault((kernel, result.status, why), []).append(
+                    wording.shape(*shape).removeprefix("n = ")
+                )
+    return [
+        f"{kernel} at {', '.join(where)}: {status}{f' ({why})' if why else ''}"
+        for (kernel, status, why), where in told.items()
+    ]
+
+
+def _compact(value: float | None) -> str:
+    return wording.scaled(value, "").replace(" ", "")
+
+
+def _titled(title: str, *parts: Any) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(
+        Text(title, style="bold"), *(Text(part) if isinstance(part, str) else part for part in parts), ""
+    )
+
+
+def _add(table: Table, *cells: str) -> None:
+    from rich.text import Text
+
+    table.add_row(*map(Text, cells))  # a kernel may be called [red]
+
+
+def _table(first: str, *rest: str) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1 if len(rest) < 9 else 0)
+    )
+    table.add_column(Text(first), overflow="fold")
+    for name in rest:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    return table

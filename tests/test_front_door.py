@@ -1,0 +1,204 @@
+"""The front door: every command, every mistake in one sentence, and the README as it is printed."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gemmlab
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = sorted(command.name or command.callback.__name__ for command in gemmlab.app.registered_commands)
+
+
+@pytest.fixture
+def gemmlab_says(monkeypatch, capsys, tmp_path):
+    """Run the command line in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gemmlab", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            gemmlab.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def test_the_commands_are_those_of_the_design():
+    """As many as there are so far."""
+    assert COMMANDS == ["check", "kernels", "machine", "profile", "report", "sweep", "train"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_a_place_in_the_readme(gemmlab_says, command):
+    """A command that nobody can find is none."""
+    code, out, _ = gemmlab_says(command, "--help")
+    assert code == 0
+    assert len(out.splitlines()) > 5
+    assert f"gemmlab {command}" in README
+
+
+def test_kernels_lists_the_ladder_with_reasons(gemmlab_says):
+    """Text and JSON say the same."""
+    code, out, _ = gemmlab_says("kernels")
+    assert code == 0
+    _, text, _ = gemmlab_says("kernels", "--json")
+    rows = json.loads(text)
+    assert [row["kernel"] for row in rows][:2] == ["python", "numpy-dot"]
+    for row in rows:
+        assert row["kernel"] in out
+        assert row["available"] == (row["reason"] is None)
+
+
+def test_kernels_probe_loads_each_one(gemmlab_says):
+    """In a process of its own, with a product."""
+    code, out, _ = gemmlab_says("kernels", "--probe", "--json")
+    assert code == 0
+    assert {row["kernel"] for row in json.loads(out) if row["available"]} >= {
+        "python",
+        "numba-blocked",
+        "blas",
+    }
+
+
+def test_check_exits_with_1_for_a_wrong_kernel(gemmlab_says, tmp_path):
+    """And says what is wrong with it."""
+    (tmp_path / "mine.py").write_text("def f(a, b, c):\n    c += a @ b\n")
+    code, out, _ = gemmlab_says("check", "mine.py:f")
+    assert code == 1
+    assert "you accumulate into C" in out
+    code, out, _ = gemmlab_says("check", "blas", "--json")
+    assert code == 0
+    assert json.loads(out)["passed"] is True
+
+
+MISTAKES = {
+    "kernel": (["sweep", "--kernels", "blsa"], "unknown kernel 'blsa'; did you mean 'blas'?"),
+    "check a kernel": (["check", "blsa"], "did you mean 'blas'?"),
+    "kernel file": (["check", "none.py:f"], "none.py: no such file"),
+    "size zero": (["sweep", "--sizes", "0"], "'0' is no size"),
+    "size negative": (["sweep", "--sizes=-3"], "'-3' is no size"),
+    "size in words": (["sweep", "--sizes", "big"], "'big' is no size"),
+    "shape": (["sweep", "--shapes", "3x4"], "shape '3x4' is not m x n x k"),
+    "dtype": (["sweep", "--dtypes", "float63"], "unknown dtype 'float63'; did you mean 'float64'?"),
+    "threads": (["sweep", "--kernels", "blas", "--threads", "9999"], "this process may use 1 to"),
+    "precision": (
+        ["sweep", "--precision", "vague"],
+        "unknown precision 'vague'; there are quick, default, precise",
+    ),
+    "rounds": (["sweep", "--rounds", "0"], "rounds = 0 must be a whole number from 1 up"),
+    "memory": (["sweep", "--kernels", "blas", "--sizes", "300000"], "GiB are free"),
+    "TOML": (["sweep", "bad.toml"], "bad.toml: not valid TOML"),
+    "TOML key": (["sweep", "key.toml"], "unknown key 'szies'; did you mean 'sizes'?"),
+    "no TOML": (["sweep", "none.toml"], "none.toml: cannot be read (No such file or directory)"),
+    "out": (["sweep", "--kernels", "blas", "--sizes", "8", "--out", "a-file/run"], "cannot be written"),
+    "resume": (["sweep", "--resume", "nowhere"], "nowhere: holds no plan.json"),
+    "arch": (["profile", "--arch", "64"], "64"),
+    "arch in words": (["profile", "--arch", "64-wide-10"], "64-wide-10"),
+    "batch": (["profile", "--batch", "0"], "batch: 0 is no size"),
+    "activation": (["profile", "--activation", "rely"], "did you mean 'relu'?"),
+    "loss": (["train", "--loss", "hinged"], "hinged"),
+    "optimizer": (["train", "--optimizer", "sgdd"], "did you mean 'sgd'?"),
+    "data": (["train", "--data", "digts"], "did you mean 'digits'?"),
+    "large batch": (["train", "--batch", "100000"], "batch is 100000, more than the"),
+    "epochs": (["train", "--epochs", "0"], "epochs"),
+    "divergence": (["train", "--lr", "1e30", "--epochs", "2"], "the loss became"),
+    "IDX cut short": (["train", "--data", "idx"], "train-images-idx3-ubyte"),
+    "run": (["report", "nowhere"], "nowhere: no records.jsonl there"),
+    "no runs": (["report"], "runs: holds no run yet"),
+    "foreign records": (["report", "foreign"], "holds no record of gemmlab's"),
+    "an option": (["sweep", "--kernel", "blas"], "--kernel"),
+    "a command": (["swep"], "swep"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence_and_exit_code_2(gemmlab_says, tmp_path, mistake):
+    """On stderr, never a traceback; nothing is left behind."""
+    (tmp_path / "bad.toml").write_text("sizes = [1,,2]\n")
+    (tmp_path / "key.toml").write_text("szies = [1]\n")
+    (tmp_path / "a-file").touch()
+    (tmp_path / "idx").mkdir()
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / "idx" / f"{part}-ubyte").write_bytes(b"\0\0\x08\x03\0\0\0\x02\0\0")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "records.jsonl").write_text("name,value\n")
+    arguments, sentence = MISTAKES[mistake]
+    code, out, err = gemmlab_says(*arguments)
+    assert code == 2, (out, err)
+    assert err.startswith("gemmlab: ")
+    assert err.count("\n") == 1, err
+    assert sentence in err
+    assert not (tmp_path / "runs").exists()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_every_command_in_the_readme_runs(tmp_path):
+    """As printed, in their order, with the README's own kernel file."""
+    (tmp_path / "mine.py").write_text(next(block for block in blocks("python") if "# mine.py" in block))
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+    assert len(commands) >= 12
+    for command in commands:
+        arguments = shlex.split(command, comments=True)
+        assert arguments[0] == "gemmlab"
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        assert done.stdout.strip()
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
+    """With a and b given."""
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    code = next(block for block in blocks("python") if "import bench" in block)
+    names = {"a": np.eye(3), "b": np.ones((3, 2))}
+    exec(code, names)
+    np.testing.assert_array_equal(names["c"], np.ones((3, 2)))
+    assert len(names["frame"]) == len(names["run"].lines)
+    assert (names["run"].path / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_measured_and_says_how_to_go_on(tmp_path):
+    """Exit code 130, one sentence, and the resumed run is whole."""
+    import signal
+    import time
+
+    arguments = ["sweep", "--kernels", "blas", "--sizes", "8,16", "--precision", "quick", "--out", "run"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "gemmlab", *arguments], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    records = tmp_path / "run" / "records.jsonl"
+    until = time.monotonic() + 60
+    while not records.exists() or records.stat().st_size < 2000:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err.strip() == "gemmlab: interrupted; what was measured is in run: gemmlab sweep --resume run"
+    done = subprocess.run(
+        [sys.executable, "-m", "gemmlab", "sweep", "--resume", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert "records: run" in done.stdout
