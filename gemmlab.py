@@ -58,7 +58,7 @@ def tour(
         cells=products + steps, launches=plan.PRECISIONS["quick"], rounds=5, sample_s=0.01, cell_s=3.0
     )
     run = engine.start(quick, out, stem="tour", progress=live())
-    reports.show(run)
+    reports.show(run, brief=True)
     page = reports.page(run)
     reports.figures(run, run.path / "figures")
     for sentence in reports.findings(run):

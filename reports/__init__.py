@@ -74,8 +74,8 @@ def findings(runs: Runs, public: bool = False) -> list[str]:
     return findings(selection.select(selection.opened(runs), public=public))
 
 
-def show(run: str | Path | Run, baseline: str | None = None) -> None:
-    """Print a run's tables. Raises as `page` does."""
+def show(run: str | Path | Run, baseline: str | None = None, brief: bool = False) -> None:
+    """Print a run's tables; `brief`: of each network only the fastest kernel's. Raises as `page` does."""
     from reports import selection, tables
 
-    tables.show(selection.opened(run)[0], baseline)
+    tables.show(selection.opened(run)[0], baseline, brief)

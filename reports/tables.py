@@ -66,8 +66,11 @@ def profile(profile: Profile) -> Group:
     return _titled(title, table, accounted(profile))
 
 
-def show(run: Run, baseline: str | None = None) -> None:
-    """Print a run's tables: every comparison with its first ladder, every training step."""
+def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
+    """Print a run's tables: every comparison with its first ladder, every training step.
+
+    brief  of each network only the fastest kernel's step
+    """
     from rich.console import Console
 
     console = Console()
@@ -77,7 +80,7 @@ def show(run: Run, baseline: str | None = None) -> None:
         for first in ladders(comparison, baseline)[:1]:
             console.print(ladder(first))
     for training in selected.trainings:
-        for one in training.profiles:
+        for one in training.profiles[-1:] if brief else training.profiles:
             console.print(profile(one))
 
 

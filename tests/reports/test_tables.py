@@ -113,3 +113,16 @@ def test_a_pipe_gets_plain_text(whole: Run, capsys: pytest.CaptureFixture[str]) 
     assert "\x1b" not in text
     assert "numba-blocked: a training step of 64-128-64-10" in text
     assert "GFLOP/s: float32" in text
+
+
+def test_brief_shows_one_step_of_each_network_the_fastest(
+    whole: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports.show(whole)
+    everything = capsys.readouterr().out
+    reports.show(whole, brief=True)
+    brief = capsys.readouterr().out
+    fastest = min(profiles(whole), key=lambda profile: profile.step).result.kernel
+    assert everything.count("a training step of") == 3
+    assert brief.count("a training step of") == 1
+    assert f"{fastest}: a training step of" in brief
