@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,8 @@ def compiled(function: Callable[..., Any], arguments: str, dtype: str, **options
                float64); "i" an integer
     options    Numba's (fastmath, ...)
 
-    The cache lies in `NUMBA_CACHE_DIR` if that is set, else in the user's cache folder.
+    The cache lies in `NUMBA_CACHE_DIR` if that is set, else in the user's cache folder; where neither can be
+    written, in a folder of this process.
     """
     from numba import types
 
@@ -53,8 +55,15 @@ def cached(function: Callable[..., Any], signature: Any, **options: Any) -> Call
 
 @lru_cache
 def _cache_folder(base: str) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base or Path(home) / "gemmlab" / "numba") / f"gemm-{room_hash()}"
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base or Path(home) / "gemmlab" / "numba") / f"gemm-{room_hash()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # no home, or one that cannot be written
+        pass
+    return Path(tempfile.mkdtemp(prefix="gemmlab-numba-"))  # for this process: compiled code is not shared
 
 
 @lru_cache

@@ -66,7 +66,7 @@ def reference(
         exact_rows = exact_columns = np.empty(0, int)
         if not single and _extended():
             if m * n * k <= EXTENDED_WORK:
-                product = (a.astype(EXTENDED) @ b.astype(EXTENDED)).astype(np.float64)
+                product = _extended_product(a, b)
                 doubt = 0.0
             else:
                 exact_rows, exact_columns = _sample(m), _sample(n)
@@ -193,7 +193,7 @@ def _sample(size: int) -> np.ndarray:
 
 
 def _extended_product(a: np.ndarray, b: np.ndarray, depth: int = 256) -> np.ndarray:
-    """A B in long double for a few rows, `depth` rows of B at a time (long doubles are large)."""
+    """A B in long double, `depth` rows of B at a time (long doubles are large)."""
     total = np.zeros((a.shape[0], b.shape[1]), EXTENDED)
     for p in range(0, a.shape[1], depth):
         total += a[:, p : p + depth].astype(EXTENDED) @ b[p : p + depth].astype(EXTENDED)

@@ -3,6 +3,8 @@
 `MUTANTS` maps each to a pattern that the sentence of `gemmlab check` must match.
 """
 
+import time
+
 import numpy as np
 
 
@@ -178,10 +180,9 @@ _scratch = np.empty(100_000)
 def not_for_threads(a, b, c, alpha=1.0, beta=0.0):
     product = _scratch[: c.size].reshape(c.shape) if c.size <= _scratch.size else np.empty(c.shape)
     product[...] = a @ b
-    for _ in range(200):
-        sum(range(50))  # another thread has its turn
-    right_result = alpha * product
-    c[...] = right_result if beta == 0 else right_result + beta * c
+    time.sleep(0.0002)  # another thread has its turn
+    result = alpha * product
+    c[...] = result if beta == 0 else result + beta * c
 
 
 MUTANTS = {
