@@ -11,10 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+_changing_the_folder = threading.Lock()
 
 
 def compiled(function: Callable[..., Any], arguments: str, dtype: str, **options: Any) -> Callable[..., Any]:
@@ -45,12 +48,13 @@ def cached(function: Callable[..., Any], signature: Any, **options: Any) -> Call
     import numba
 
     config: Any = numba.config
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(_cache_folder(before))
-    try:
-        return numba.njit(signature, nogil=True, cache=True, **options)(function)
-    finally:
-        config.CACHE_DIR = before
+    with _changing_the_folder:  # it is one setting for the whole process
+        before = config.CACHE_DIR
+        config.CACHE_DIR = str(_cache_folder(before))
+        try:
+            return numba.njit(signature, nogil=True, cache=True, **options)(function)
+        finally:
+            config.CACHE_DIR = before
 
 
 @lru_cache

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -83,6 +84,11 @@ def examine(kernel: str | Kernel, progress: Progress | None = None, most: int = 
     return Verdict(examiner.kernel.name, tuple(faults), examiner.count, examiner.worst)
 
 
+def large(dtype: str) -> Problem:
+    """So large that kernels use their threads, and two tiles of 128 in each direction."""
+    return Problem(201, 205, 203, dtype, data="integers")
+
+
 class _Examiner:
     """One kernel under examination: runs it on a problem with guards around everything."""
 
@@ -90,6 +96,7 @@ class _Examiner:
         self.kernel, self.progress = kernel, progress
         self.count, self.worst = 0, 0.0
         self.dtypes = [d for d in ("float32", "float64") if kernel.signature(d)]
+        self.quick = kernel.name not in SLOW
 
     def run(
         self, problem: Problem, a: np.ndarray, b: np.ndarray, c: np.ndarray, rule: str = "contract"
@@ -180,6 +187,8 @@ def _outside(c: np.ndarray) -> bytes:
 
 # The trials: each yields the problems that it tries, before it tries them.
 
+# Kernels that would take minutes over the large problem again and again, and have no threads of their own.
+SLOW = ("python", "numpy-dot")
 SMALL = (
     (2, 3, 4),
     (4, 4, 4),
@@ -192,7 +201,8 @@ SMALL = (
     (64, 64, 64),
     (65, 67, 63),
 )
-# Every size up to here, so that every remainder by every usual tile (4 to 256) is met; then around powers of two.
+# Every size up to here in one dimension, the others small: every remainder by every usual tile (4 to 256) is
+# met; then around powers of two.
 EVERY = 272
 LARGE = (383, 384, 385, 511, 512, 513, 767, 768, 769, 1023, 1024, 1025)
 
@@ -219,9 +229,10 @@ def _layouts(on: _Examiner) -> Iterator[Problem]:
         for strides in ("contiguous", "padded", "every-second", "reversed"):
             for op_a, op_b in (("n", "n"), ("t", "n"), ("n", "t"), ("t", "t")):
                 for m, n, k in ((6, 6, 6), (19, 35, 26), (70, 9, 41)):
-                    problem = Problem(m, n, k, dtype, op_a, op_b, strides)
-                    yield problem
-                    on.exact(problem)
+                    for alpha, beta in ((1.0, 0.0), (2.0, 3.0)):
+                        problem = Problem(m, n, k, dtype, op_a, op_b, strides, alpha, beta)
+                        yield problem
+                        on.exact(problem)
         problem = Problem(21, 34, 13, dtype)
         yield problem
         _columns_of_c(on, problem)
@@ -249,6 +260,9 @@ def _edges(on: _Examiner) -> Iterator[Problem]:
             problem = Problem(size, size, size, dtype)
             yield problem
             on.exact(problem)
+        problem = large(dtype)
+        yield problem
+        on.exact(problem)
 
 
 def _precision(on: _Examiner) -> Iterator[Problem]:
@@ -365,25 +379,29 @@ def _deterministic(on: _Examiner, problem: Problem) -> None:
 def _at_once(on: _Examiner) -> Iterator[Problem]:
     if on.kernel.device != "cpu":
         return
-    problem = Problem(48, 37, 52, on.dtypes[0], data="integers")
-    yield problem
+    problems = [Problem(48, 37, 52, on.dtypes[0], data="integers")]
+    if on.quick:
+        problems.append(large(on.dtypes[0]))
+    for problem in problems:
+        yield problem
+        with ThreadPoolExecutor(4) as pool:
+            try:
+                right = all(pool.map(partial(_right_repeatedly, on, problem), range(8)))
+            except Exception as error:  # a student's kernel may raise anything
+                what = f"called from several threads, raises {type(error).__name__}: {error}"
+                raise _Wrong("contract", problem, what) from error
+        if not right:
+            raise _Wrong("contract", problem, "is wrong when several Python threads call it at the same time")
 
-    def work(seed: int) -> bool:
-        a, b, c = problem.operands(seed)
-        for _ in range(4):
-            c[...] = np.nan
-            contract.matmul(a, b, c, kernel=on.kernel)
-            if not exactly(c, a @ b):
-                return False
-        return True
 
-    with ThreadPoolExecutor(4) as pool:
-        try:
-            right = all(pool.map(work, range(8)))
-        except Exception as error:
-            raise _Wrong("contract", problem, f"called from several threads, raises {error!r}") from error
-    if not right:
-        raise _Wrong("contract", problem, "is wrong when several Python threads call it at the same time")
+def _right_repeatedly(on: _Examiner, problem: Problem, seed: int) -> bool:
+    a, b, c = problem.operands(seed)
+    for _ in range(4):
+        c[...] = np.nan
+        contract.matmul(a, b, c, kernel=on.kernel)
+        if not exactly(c, a @ b):
+            return False
+    return True
 
 
 FORK_SECONDS = 30
@@ -392,10 +410,10 @@ FORK_SECONDS = 30
 def _after_fork(on: _Examiner) -> Iterator[Problem]:
     if on.kernel.device != "cpu" or not hasattr(os, "fork"):
         return
-    problem = Problem(150, 140, 130, on.dtypes[0], data="integers")
+    problem = large(on.dtypes[0]) if on.quick else Problem(48, 37, 52, on.dtypes[0], data="integers")
     yield problem
     a, b, c = problem.operands()
-    on.run(problem, a, b, c)  # its pools exist by now
+    on.run(problem, a, b, c)  # if it has pools, they exist by now
     with warnings.catch_warnings():  # Python 3.12 warns of what is put to the test here
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()

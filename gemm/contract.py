@@ -42,6 +42,7 @@ def matmul(
     b         (..., k, n), or (k,); the leading dimensions broadcast against a's
     out       (..., m, n): C, of the result's dtype or one that the result casts to; needed where beta != 0
     kernel    a name of `gemm.kernels()`, a path `file.py:function`, or a Kernel
+    alpha, beta  are rounded to the operands' dtype, as BLAS takes them
     epilogue  what is done to C afterwards (2-D operands only)
 
     float32 and float64 promote as in NumPy. Returns C (a scalar for two vectors), on the operands' device.
@@ -56,9 +57,12 @@ def matmul(
             if dtype is b.dtype and dtype.char in "fd":
                 try:
                     return _plain[kernel](a, b, out)
-                except ValueError:
+                except (ValueError, TypeError):
                     pass  # a shape or an `out` that it does not take: the long way knows what to do or say
-    return _matmul(a, b, out, get(kernel), float(alpha), float(beta), epilogue)
+    found = get(kernel)
+    if found.plain is not None:
+        _plain.setdefault(kernel, found.plain)
+    return _matmul(a, b, out, found, float(alpha), float(beta), epilogue)
 
 
 def prepare(
@@ -88,13 +92,10 @@ def _matmul(
     a, b = (x if _is_array(x) else np.asarray(x) for x in (a, b))
     if out is None and beta != 0:
         raise ValueError(f"beta is {beta}: beta * C needs a C, give it as out")
-    if kernel.plain is not None:
-        _plain.setdefault(kernel.name, kernel.plain)
-        _plain.setdefault(kernel, kernel.plain)
     if out is None:
         shape = _result_shape(a.shape, b.shape)
         result = _result_dtype(a, b, kernel)
-        out = np.empty_like(a, dtype=result, shape=shape, order="C", subok=False)
+        out = _empty_like(a, result, shape)
         _bind(a, b, out, kernel, alpha, beta, epilogue)()
         return out if out.ndim else out[()]
     if isinstance(out, tuple) and len(out) == 1:  # np.matmul takes it so
@@ -109,6 +110,9 @@ def _bind(
     a: Any, b: Any, out: Any, kernel: Kernel, alpha: float, beta: float, epilogue: Epilogue | None
 ) -> Call:
     """What has to be done for these operands, as one callable."""
+    for name, array in (("a", a), ("b", b), ("out", out)):
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array, whose mask a product would lose; use .filled(value)")
     shape = _result_shape(a.shape, b.shape)
     dtype = _result_dtype(a, b, kernel)
     on_device = [hasattr(x, "__cuda_array_interface__") for x in (a, b, out)]
@@ -123,7 +127,7 @@ def _bind(
         raise ValueError(f"out has shape {out.shape}, the product of {a.shape} and {b.shape} has {shape}")
     if not np.can_cast(dtype, out.dtype, "same_kind"):
         raise TypeError(f"out is {out.dtype} and cannot hold a result of {dtype}")
-    if not out.flags.writeable:
+    if not getattr(out.flags, "writeable", True):  # CuPy's flags do not say; its arrays all are
         raise ValueError("out is read-only")
     if epilogue is not None:
         if len(shape) != 2:
@@ -133,6 +137,7 @@ def _bind(
         if any(x is not None and np.may_share_memory(x, out) for x in own):
             raise ValueError("an array of the epilogue shares memory with out; give it memory of its own")
 
+    alpha, beta = (float(dtype.type(scalar)) for scalar in (alpha, beta))  # as sgemm and dgemm take them
     if kernel.device == "cuda" and not any(on_device):
         return _through_device(a, b, out, kernel, alpha, beta, epilogue)
 
@@ -141,7 +146,7 @@ def _bind(
     c, after = out, []
     buffered = out.dtype != dtype or not _native(out) or _overlaps(out, a) or _overlaps(out, b)
     if buffered:  # computed beside, then cast or copied, as NumPy does
-        c = np.empty_like(out, dtype=dtype, order="C", subok=False)
+        c = _empty_like(out, dtype, out.shape)
         after.append(partial(np.copyto, out, c, casting="same_kind"))
         if beta != 0:
             before.append(partial(np.copyto, c, out, casting="same_kind"))
@@ -249,9 +254,16 @@ def _ready(x: Any, dtype: np.dtype, before: list[Call]) -> Any:
     """x as kernels take it; where that needs a copy, the copy is one of the call's steps."""
     if x.dtype == dtype and _native(x):
         return x
-    copy = np.empty_like(x, dtype=dtype, subok=False)
+    copy = _empty_like(x, dtype, x.shape)
     before.append(partial(np.copyto, copy, x))
     return copy
+
+
+def _empty_like(x: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
+    """A plain new array where x lives, rows contiguous."""
+    if isinstance(x, ndarray):
+        return np.empty(shape, dtype)
+    return np.empty_like(x, dtype=dtype, shape=shape, order="C")  # CuPy's, by NumPy's dispatch
 
 
 def _native(x: Any) -> bool:

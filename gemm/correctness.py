@@ -54,9 +54,11 @@ def reference(
 ) -> Reference:
     """The reference for alpha A B + beta C0 and then the epilogue; a (m, k), b (k, n), c0 (m, n).
 
+    alpha, beta  as the contract takes them: rounded to the operands' dtype
     accumulator  the dtype whose unit roundoff counts; the coarser of it and the operands' is taken
     """
     (m, k), n = a.shape, b.shape[1]
+    alpha, beta = (float(a.dtype.type(scalar)) for scalar in (alpha, beta))
     single = a.dtype == np.float32
     u = max(float(np.finfo(dtype).eps) / 2 for dtype in (a.dtype, accumulator or a.dtype))
     with np.errstate(all="ignore"):
@@ -79,7 +81,7 @@ def reference(
             size += abs(beta) * np.abs(c0.astype(np.float64))
         tiny = float(np.finfo(a.dtype).smallest_subnormal)
         bound = u * (k + 2) * size + (k + 2) * (abs(alpha) + 1) * tiny
-        bound += u * np.abs(c) * 2**-20  # the reference is itself a rounded float64
+        bound += 3 * 2.0**-53 * np.abs(c)  # the reference was itself rounded: the product, alpha, beta
         if doubt:
             exact = np.zeros((m, n), bool)
             exact[exact_rows] = exact[:, exact_columns] = True

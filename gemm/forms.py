@@ -40,11 +40,9 @@ def adapt(function: Callable[..., Any], path: str, name: str) -> Kernel:
             "(a, b, c, alpha, beta) or (a, b, c, *, alpha, beta, epilogue)"
         )
 
-    def load() -> Function:
-        return wrapped
-
-    load.__wrapped__ = target  # type: ignore[attr-defined]  # Kernel.source hashes the user's file
-    return Kernel(name=f"{path}:{name}", idea=f"{name}, from a file of yours ({what})", load=load)
+    return Kernel(
+        name=f"{path}:{name}", idea=f"{name}, from a file of yours ({what})", load=lambda: wrapped, file=path
+    )
 
 
 def _without_epilogue(function: Function) -> Function:

@@ -20,6 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gemm.threads import follow_threads
+
 Function = Callable[..., Any]
 
 
@@ -61,6 +63,7 @@ class Kernel:
     rung            its place on the ladder; listings sort by it
     error_constant  c of the rounding rule: 1 for any order of summation (Higham 3.13)
     deterministic   same inputs, same threads: same bits
+    file            the file that the kernel is written in, where `load` is in another
     """
 
     name: str
@@ -75,6 +78,7 @@ class Kernel:
     rung: float = float("inf")
     error_constant: float = 1.0
     deterministic: bool = True
+    file: str | None = None
 
     @cached_property
     def reason(self) -> str | None:
@@ -91,14 +95,17 @@ class Kernel:
         if self.reason:
             raise KernelUnavailable(f"kernel {self.name!r} is not available here: {self.reason}")
         try:
-            return self.load()
+            function = self.load()
+            if self.set_threads:
+                follow_threads(self.set_threads)
+            return function
         except ImportError as error:  # installed and broken: the listing could not know
             raise KernelUnavailable(f"kernel {self.name!r} could not be loaded: {error}") from error
 
     @cached_property
     def source(self) -> str:
         """Twelve hex digits: the hash of the file that the kernel is written in."""
-        path = inspect.getsourcefile(inspect.unwrap(self.load))
+        path = self.file or inspect.getsourcefile(self.load)
         return hashlib.sha256(Path(path).read_bytes() if path else self.name.encode()).hexdigest()[:12]
 
     def signature(self, dtype: Any) -> Signature | None:

@@ -34,14 +34,13 @@ class Problem:
     op_a: str = "n"
     op_b: str = "n"
     strides: str = "contiguous"
-    batch: int = 1
     alpha: float = 1.0
     beta: float = 0.0
     epilogue: str | None = None
     data: str = "normal"
 
     def __post_init__(self) -> None:
-        for name in ("m", "n", "k", "batch"):
+        for name in ("m", "n", "k"):
             size = getattr(self, name)
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise ValueError(f"{name} = {size!r} is no size; sizes are whole numbers from 1 up")
@@ -52,18 +51,18 @@ class Problem:
 
     @property
     def flops(self) -> int:
-        """2 m n k for each product of the batch."""
-        return 2 * self.m * self.n * self.k * self.batch
+        """2 m n k."""
+        return 2 * self.m * self.n * self.k
 
     @property
     def bytes(self) -> int:
         """Compulsory traffic: A and B read once, C written once, and read where beta != 0."""
         elements = self.m * self.k + self.k * self.n + self.m * self.n * (2 if self.beta else 1)
-        return elements * np.dtype(self.dtype).itemsize * self.batch
+        return elements * np.dtype(self.dtype).itemsize
 
     def record(self) -> dict[str, Any]:
-        """The problem as records hold it."""
-        return asdict(self)
+        """The problem as records hold it (one product: a batch of 1)."""
+        return asdict(self) | {"batch": 1}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Problem:
@@ -122,7 +121,7 @@ def integers(rng: np.random.Generator, shape: tuple[int, ...], k: int, dtype: An
     """
     digits = np.finfo(dtype).nmant + 1
     largest = min(int(sqrt(2.0**digits / (3 * (k + 3)))), 2**20)
-    # ones and twos are what is left for very long float32 sums
+    # -1, 0 and 1 are what is left for very long float32 sums
     return rng.integers(-max(largest, 1), max(largest, 1), shape, endpoint=True).astype(dtype)
 
 

@@ -7,10 +7,13 @@ of installed packages (each entry a Kernel), and `path/to/file.py:function` give
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 import warnings
+from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -77,17 +80,19 @@ def _from_file(path: str, function: str) -> Kernel:
         raise UnknownKernel(
             f"{path}: no such file; a kernel of your own is given as path/to/file.py:function"
         )
-    spec = importlib.util.spec_from_file_location(f"_kernel_{abs(hash(path))}", path)
+    name = f"_kernel_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UnknownKernel(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a student's file may raise anything
+    except (Exception, SystemExit) as error:  # a student's file may raise anything
         raise UnknownKernel(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     value = getattr(module, function, None)
     if isinstance(value, Kernel):
-        return value
+        return replace(value, name=f"{path}:{function}", file=path)  # the name by which it is found again
     if callable(value):
         return adapt(value, path, function)
     names = [name for name, item in vars(module).items() if callable(item) and not name.startswith("_")]

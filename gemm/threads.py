@@ -21,7 +21,13 @@ def available_cores() -> int:
     return os.cpu_count() or 1  # macOS and Windows have no affinity to ask for
 
 
-_count = int(os.environ.get("GEMMLAB_NUM_THREADS") or available_cores())
+def _initial() -> int:
+    """GEMMLAB_NUM_THREADS where it is a number from 1 up, else all cores."""
+    asked = os.environ.get("GEMMLAB_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else available_cores()
+
+
+_count = _initial()
 _pool: ThreadPoolExecutor | None = None
 _followers: list[Callable[[int], None]] = []
 
@@ -61,9 +67,10 @@ def each(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> 
     """Call `function(*args)` for each args at once, this thread doing the first; waits for all."""
     global _pool
     first, *rest = arguments
-    if rest and _pool is None:
-        _pool = ThreadPoolExecutor(max(_count - 1, 1), thread_name_prefix="gemm")
-    futures = [_pool.submit(function, *args) for args in rest] if _pool else []
+    pool = _pool  # `set_threads` in another thread may forget it at any moment
+    if rest and pool is None:
+        pool = _pool = ThreadPoolExecutor(max(_count - 1, 1), thread_name_prefix="gemm")
+    futures = [pool.submit(function, *args) for args in rest] if pool else []
     function(*first)
     for future in futures:
         future.result()

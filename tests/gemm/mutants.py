@@ -185,7 +185,30 @@ def not_for_threads(a, b, c, alpha=1.0, beta=0.0):
     c[...] = result if beta == 0 else result + beta * c
 
 
+def wrong_when_large(a, b, c, alpha=1.0, beta=0.0):
+    right(a, b, c, alpha, beta)
+    if 2 * c.size * a.shape[1] > 8_000_000:  # where the second thread would begin
+        c[c.shape[0] // 2 :] = 0
+
+
+def second_tile_in_both_directions_dropped(a, b, c, alpha=1.0, beta=0.0):
+    right(a, b, c, alpha, beta)
+    c[150:, 128:] = 0
+
+
+def beta_ignored_for_strided_c(a, b, c, alpha=1.0, beta=0.0):
+    right(a, b, c, alpha, beta if c.flags.c_contiguous else 0.0)
+
+
+def alpha_ignored_for_transposed_a(a, b, c, alpha=1.0, beta=0.0):
+    right(a, b, c, alpha if a.flags.c_contiguous else 1.0, beta)
+
+
 MUTANTS = {
+    wrong_when_large: r"201x205x203.*zero",
+    second_tile_in_both_directions_dropped: r"201x205x203.*zero",
+    beta_ignored_for_strided_c: r"ignores beta",
+    alpha_ignored_for_transposed_a: r"ignores alpha",
     last_row_dropped: r"does not write .*\bC",
     last_column_dropped: r"does not write .*\bC",
     last_term_dropped: r"leaves out the last term",

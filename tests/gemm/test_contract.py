@@ -269,3 +269,45 @@ def test_set_threads_sets_every_pool():
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
     finally:
         gemm.set_threads(before)
+
+
+def test_alpha_and_beta_are_rounded_to_the_operands_dtype(kernel):
+    """As sgemm takes them: with k = 1 there is no room in the bound for another rounding."""
+    problem = Problem(40, 40, 1, alpha=1 + 0.49999 * 2.0**-23, beta=-0.3)
+    a, b, c0 = problem.operands()
+    right = reference(a, b, c0, alpha=problem.alpha, beta=problem.beta)
+    c = gemm.matmul(a, b, c0, kernel=kernel, alpha=problem.alpha, beta=problem.beta)
+    assert error_ratio(c, right) <= 1
+
+
+def test_short_float64_sums_with_alpha_and_beta_are_within_the_bound(kernel):
+    """Where the reference's own rounding counts."""
+    problem = Problem(200, 200, 1, "float64", alpha=-0.7, beta=0.3)
+    a, b, c = problem.operands()
+    right = reference(a, b, c, alpha=problem.alpha, beta=problem.beta)
+    gemm.matmul(a, b, c, kernel=kernel, alpha=problem.alpha, beta=problem.beta)
+    assert error_ratio(c, right) <= 1
+
+
+def test_an_out_in_a_tuple_is_taken_every_time():
+    """As np.matmul takes it, and not only at the first call."""
+    for _ in range(3):
+        out = np.empty((2, 4))
+        assert gemm.matmul(X, Y, out=(out,)) is out
+
+
+def test_using_a_kernel_of_the_same_name_does_not_change_what_the_name_means():
+    """A value is not registered by being used."""
+
+    def zeros(a, b, c, *, alpha, beta, epilogue=None):
+        c[...] = 0
+
+    mine = gemm.Kernel("blas", "", load=lambda: zeros, plain=lambda a, b, out=None: np.zeros((2, 4)))
+    np.testing.assert_array_equal(gemm.matmul(X, Y, kernel=mine), np.zeros((2, 4)))
+    np.testing.assert_array_equal(gemm.matmul(X, Y, kernel="blas"), X @ Y)
+
+
+def test_masked_arrays_are_refused_because_their_mask_would_be_lost(kernel):
+    """The sentence says what to do."""
+    with pytest.raises(TypeError, match=r"a is a masked array.*\.filled"):
+        gemm.matmul(np.ma.masked_array(X), Y, kernel=kernel)

@@ -167,3 +167,49 @@ def test_a_file_that_cannot_be_imported_says_so(tmp_path):
     path.write_text("import nothing_of_this_name\n")
     with pytest.raises(gemm.UnknownKernel, match="cannot be imported: ModuleNotFoundError"):
         gemm.get(f"{path}:f")
+
+
+def test_a_kernel_value_in_a_file_is_found_again_by_its_path(tmp_path):
+    """Its name is the one that a worker elsewhere can use; its source is that file."""
+    path = tmp_path / "rung.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from gemm.kernel import Kernel\n"
+        "@dataclass\n"
+        "class Block:\n"
+        "    size: int = 4\n"
+        "def f(a, b, c, *, alpha, beta, epilogue=None):\n"
+        "    c[...] = alpha * (a @ b) + (beta * c if beta else 0)\n"
+        "KERNEL = Kernel('mine', 'an idea', load=lambda: f)\n"
+    )
+    kernel = gemm.get(f"{path}:KERNEL")
+    assert kernel.name == f"{path}:KERNEL"
+    assert gemm.get(kernel.name).source == kernel.source
+    np.testing.assert_array_equal(gemm.matmul(np.eye(2), np.eye(2), kernel=kernel), np.eye(2))
+
+
+def test_a_callable_object_is_a_kernel_too(tmp_path):
+    """A functools.partial has a source: its file."""
+    path = tmp_path / "partial.py"
+    path.write_text("from functools import partial\nimport numpy as np\nf = partial(np.matmul)\n"
+                    "def g(n, a, b):\n    return a @ b\nh = partial(g, 3)\n")  # fmt: skip
+    assert len(gemm.get(f"{path}:h").source) == 12
+
+
+def test_a_file_that_exits_when_imported_says_so(tmp_path):
+    """And does not end the lab."""
+    path = tmp_path / "exits.py"
+    path.write_text("raise SystemExit(3)\n")
+    with pytest.raises(gemm.UnknownKernel, match="cannot be imported: SystemExit: 3"):
+        gemm.get(f"{path}:f")
+
+
+def test_a_kernels_own_pool_follows_set_threads():
+    """It is told the number when it is loaded and whenever it changes."""
+    told = []
+    gemm.get(gemm.Kernel("pool", "", load=lambda: None, set_threads=told.append))
+    before = gemm.get_threads()
+    gemm.set_threads(1)
+    gemm.set_threads(before)
+    assert told == [before, 1, before]
