@@ -10,12 +10,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import asdict
 from typing import Any
 
 import gemm
-from bench.processes import environment, signal_name
+from bench.processes import end_group, environment, signal_name
 from gemm.conformance import Fault, Verdict, examine
 
 TIMEOUT_S = 600.0
@@ -25,34 +26,38 @@ def check(kernel: str, timeout: float = TIMEOUT_S) -> Verdict:
     """Examine a kernel in a process of its own. Raises UnknownKernel, KernelUnavailable.
 
     timeout  seconds; a kernel that takes longer gets a fault that says so
+
+    Raises ValueError for a timeout that is no number of seconds.
     """
+    if not 0 < timeout < threading.TIMEOUT_MAX:
+        raise ValueError(f"timeout = {timeout:g} must be a number of seconds above 0")
     found = gemm.find(kernel)
     if not found.available:
         raise gemm.KernelUnavailable(f"kernel {found.name!r} is not available here: {found.reason}")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "bench.check", found.name],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
-    )  # fmt: skip
-    watchdog = threading.Timer(timeout, child.kill)
-    watchdog.start()
-    tried: dict[str, Any] = {"trial": "loading", "problem": "", "count": 0}
-    assert child.stdout is not None
-    assert child.stderr is not None
-    try:
-        for line in child.stdout:
-            told = _told(line)
-            if told and "verdict" in told:
-                faults = tuple(Fault(**fault) for fault in told["verdict"].pop("faults"))
-                return Verdict(**told["verdict"], faults=faults)
-            tried = told or tried
-        code, overdue = child.wait(), not watchdog.is_alive()
-        last = child.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
-    finally:
-        watchdog.cancel()
-        child.kill()
-        child.wait()
-        child.stdout.close()
-        child.stderr.close()
+    with tempfile.TemporaryFile() as log:  # no pipe: a kernel that writes more than a pipe holds would hang
+        child = subprocess.Popen(
+            [sys.executable, "-m", "bench.check", found.name],
+            stdout=subprocess.PIPE, stderr=log, env=environment(), process_group=0,
+        )  # fmt: skip
+        watchdog = threading.Timer(timeout, end_group, [child])
+        watchdog.start()
+        tried: dict[str, Any] = {"trial": "loading", "problem": "", "count": 0}
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                told = _told(line)
+                if told and "verdict" in told:
+                    faults = tuple(Fault(**fault) for fault in told["verdict"].pop("faults"))
+                    return Verdict(**told["verdict"], faults=faults)
+                tried = told or tried
+            code, overdue = child.wait(), not watchdog.is_alive()
+        finally:
+            watchdog.cancel()
+            end_group(child)
+            child.wait()
+            child.stdout.close()
+        log.seek(0)
+        last = log.read().decode(errors="replace").strip().splitlines()[-1:]
     if overdue:
         how = f"did not finish within {timeout:.0f} s"
     elif code < 0:

@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.records import Line, Run
+from bench.records import Line, Run, finite
 
 Show = Callable[[Run], None]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: a new one in runs/).")]
 Threads = Annotated[str | None, typer.Option(help="Threads, as 1,2 (default: all cores).")]
-Precision = Annotated[str, typer.Option(help="quick, default or precise: 3, 6 or 12 launches.")]
+Precision = Annotated[str | None, typer.Option(help="quick, default or precise: 3, 6 or 12 launches.")]
 Launches = Annotated[int | None, typer.Option(help="Launches, in place of --precision.")]
 Rounds = Annotated[int | None, typer.Option(help="Samples of each cell in each launch (5).")]
 Budget = Annotated[float | None, typer.Option(help="Seconds after which no further launch begins.")]
@@ -53,7 +53,7 @@ def register(app: typer.Typer, show: Show) -> None:
             str | None, typer.Option(help="nn, tn, nt, tt: which operands are transposed views.")
         ] = None,
         threads: Threads = None,
-        precision: Precision = "default",
+        precision: Precision = None,
         launches: Launches = None,
         rounds: Rounds = None,
         cell_seconds: Annotated[
@@ -70,7 +70,13 @@ def register(app: typer.Typer, show: Show) -> None:
             "threads": threads,
         }  # fmt: skip
         limits = {"launches": launches, "rounds": rounds, "cell_s": cell_seconds, "budget_s": budget}
-        run = _resume(resume) if resume else _sweep(file, axes, precision, limits, out)
+        if resume:
+            others = [file, precision, out, *axes.values(), *limits.values()]
+            if any(value is not None for value in others):
+                raise ValueError("--resume finishes a run as it was planned; leave the other flags out")
+            run = _resume(resume)
+        else:
+            run = _sweep(file, axes, precision, limits, out)
         _print_run(run, show, as_json)
 
     @app.command()
@@ -86,7 +92,7 @@ def register(app: typer.Typer, show: Show) -> None:
         dtype: Annotated[str, typer.Option()] = "float32",
         data: Annotated[str, typer.Option(help="random, digits, or a folder of IDX files.")] = "random",
         threads: Annotated[int | None, typer.Option(help="Threads (default: all cores).")] = None,
-        precision: Precision = "quick",
+        precision: Precision = None,
         launches: Launches = None,
         rounds: Rounds = None,
         out: Out = None,
@@ -98,7 +104,7 @@ def register(app: typer.Typer, show: Show) -> None:
 
         run = bench.profile(
             arch, batch, kernel or ["blas"], threads=threads, out=out, progress=live(),
-            settings=_settings(precision, {"launches": launches, "rounds": rounds}),
+            settings=_settings(precision or "quick", {"launches": launches, "rounds": rounds}),
             activation=activation, loss=loss, optimizer=optimizer, dtype=dtype, data=data,
         )  # fmt: skip
         _print_run(run, show, as_json)
@@ -138,6 +144,10 @@ def split(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _print_json(value: Line) -> None:
+    typer.echo(json.dumps(finite(value), indent=2, allow_nan=False))
+
+
 def rows(run: Run) -> list[Line]:
     """Each cell of a run in figures, for --json."""
     from bench.statistics import as_figures, profile, results
@@ -159,32 +169,33 @@ def rows(run: Run) -> list[Line]:
 
 def _print_run(run: Run, show: Show, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"run": str(run.path), "cells": rows(run)}, indent=2, default=str))
+        _print_json({"run": str(run.path), "cells": rows(run)})
     else:
         show(run)
         typer.echo(f"records: {run.path}")
 
 
-def _sweep(file: Path | None, axes: Line, precision: str, limits: Line, out: Path | None) -> Run:
+def _sweep(file: Path | None, axes: Line, precision: str | None, limits: Line, out: Path | None) -> Run:
     from bench import engine, plan
     from bench.progress import live
 
     from_file, settings = plan.load_toml(file) if file else (plan.Sweep(), {})
     given = {key: split(value) for key, value in axes.items() if value is not None}
-    chosen = plan.make_sweep(vars(from_file) | given, "flags" if given else str(file or "sweep"))
+    chosen = plan.make_sweep(vars(from_file) | given, "flags" if given else str(file or "sweep"), given)
     settings = _settings(precision, limits, settings)
     whole = plan.Plan(cells=chosen.cells(), **settings)
     return engine.start(whole, out, stem=file.stem if file else "sweep", progress=live())
 
 
-def _settings(precision: str, limits: Line, from_file: Line | None = None) -> Line:
-    """Settings of a plan: flags before the file, the file before the precision's number of launches."""
+def _settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
+    """Settings of a plan: flags before the file; --launches before --precision."""
     from bench.plan import PRECISIONS, settings
 
-    if precision not in PRECISIONS:
+    if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    chosen = {"launches": PRECISIONS[precision]} if precision else {}
     given = {key: value for key, value in limits.items() if value is not None}
-    return settings({"launches": PRECISIONS[precision]} | (from_file or {}) | given, "flags")
+    return settings((from_file or {}) | chosen | given, "flags")
 
 
 def _resume(folder: Path) -> Run:
@@ -201,7 +212,7 @@ def _check(kernel: str, timeout: float, as_json: bool) -> None:
 
     verdict = check(kernel, timeout)
     if as_json:
-        typer.echo(json.dumps(asdict(verdict) | {"passed": verdict.passed}, indent=2, default=str))
+        _print_json(asdict(verdict) | {"passed": verdict.passed})
     elif verdict.passed:
         ratio = f"largest error ratio {verdict.error_ratio:.3f} (1 is what rounding allows)"
         typer.echo(f"{verdict.kernel}: right on {verdict.problems} problems; {ratio}")
@@ -222,13 +233,16 @@ def _train(
     as_json: bool,
 ) -> None:
     import gemm
-    from bench.records import RunError
+    from bench.records import RunError, write_json
     from bench.train import Epoch, train
 
     if threads is not None:
         gemm.set_threads(threads)
-    if out is not None and not out.absolute().parent.is_dir():
-        raise RunError(f"{out}: its folder does not exist; make it or give another file with --out")
+    if out is not None:  # now, not when the training is done and would be lost
+        try:
+            out.open("a").close()
+        except OSError as error:
+            raise RunError(f"{out}: cannot be written ({error.strerror}); give another file") from error
 
     def tell(epoch: Epoch) -> None:
         accuracy = f"{epoch.test_accuracy:8.2%}" if epoch.test_accuracy is not None else "       -"
@@ -238,9 +252,9 @@ def _train(
         typer.echo("epoch        loss  accuracy      steps")
     training = train(data, arch, **settings, tell=(lambda epoch: None) if as_json else tell)
     if out is not None:
-        out.write_text(json.dumps(training.record()) + "\n", encoding="utf-8")
+        write_json(out, training.record())
     if as_json:
-        typer.echo(json.dumps(training.record(), indent=2))
+        _print_json(training.record())
     else:
         widths = "-".join(map(str, training.model["arch"]))
         typer.echo(
@@ -255,7 +269,7 @@ def _machine(as_json: bool) -> None:
 
     found = machine()
     if as_json:
-        typer.echo(json.dumps(found, indent=2, default=str))
+        _print_json(found)
         return
     cpu = found["cpu"]
     caches = "  ".join(f"{name} {size // 1024} KiB" for name, size in cpu["caches"].items())

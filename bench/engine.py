@@ -15,8 +15,8 @@ does what is missing.
 from __future__ import annotations
 
 import random
-import shutil
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ import numpy as np
 
 import gemm
 from bench.environment import available_memory, environment, last_cache
-from bench.plan import Cell, Plan, memory, unfrozen
+from bench.plan import Cell, Plan, memory, names_in, unfrozen
 from bench.processes import Gone, Worker
 from bench.progress import Progress, Silent
 from bench.records import (
@@ -37,10 +37,10 @@ from bench.records import (
     Run,
     RunError,
     Writer,
-    launches,
     load,
     new_folder,
     read_json,
+    whole_launches,
     write_json,
 )
 from bench.statistics import results
@@ -52,6 +52,8 @@ ALIKE = 10.0
 # A rate this far above the ceiling of its launches is a mistake somewhere, not a result.
 IMPOSSIBLE = 1.05
 CEILING = "(ceiling)"
+# Seconds of a call from which its rate says something about larger problems.
+TELLING_S = 0.01
 # Calls on a problem before the first sample: verification, first call, calibration.
 CALLS_TO_OPEN = 5
 
@@ -94,7 +96,6 @@ def check_memory(plan: Plan) -> None:
 class _Engine:
     def __init__(self, plan: Plan, folder: Path, progress: Progress, before: Run | None = None) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
-        self.writer = Writer(folder, folder.name)
         self.random = random.Random()
         self.workers: dict[tuple[str, int], Worker] = {}
         self.opened: dict[str, Line] = {}  # cell id -> the answer to its last `open`
@@ -104,7 +105,8 @@ class _Engine:
         self.next_launch = 0
         if before:
             self._recall(before)
-        self.scratch = folder / ".scratch"
+        self.scratch = tempfile.TemporaryDirectory(prefix="gemmlab-")
+        self.writer = Writer(folder, folder.name)
 
     def _recall(self, before: Run) -> None:
         """What an earlier, killed process of this run has done already."""
@@ -118,7 +120,7 @@ class _Engine:
         for line in before.of("layer"):
             sizes[line["cell"]][line["id"]] = (line["flops"], line["bytes"])
         for cell, lines in by_cell.items():
-            self.complete[cell] = {launch for launch, _ in launches(lines, self.plan.rounds)}
+            self.complete[cell] = {launch for launch, _ in whole_launches(lines, self.plan.rounds)}
             first = next((line["first_call_s"] for line in lines if "first_call_s" in line), None)
             worst = max(float(line["error_ratio"]) for line in lines)
             self.opened[cell] = {"first_call_s": first, "error_ratio": worst}
@@ -143,12 +145,17 @@ class _Engine:
             self._close_all()
         except KeyboardInterrupt:
             raise Interrupted(self.folder) from None
+        except OSError as error:  # a full disk, most likely
+            raise RunError(
+                f"{error.filename or self.folder}: {error.strerror}; what was measured is kept: "
+                f"gemmlab sweep --resume {self.folder} goes on"
+            ) from error
         finally:
             for worker in self.workers.values():
                 worker.kill()
             self.progress.end()
             self.writer.close()
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            self.scratch.cleanup()
         return load(self.folder)
 
     # What is left to do
@@ -168,7 +175,7 @@ class _Engine:
 
     def _close_unavailable(self) -> None:
         for cell in self._open_cells():
-            for name in _kernels_of(cell):
+            for name in names_in(cell.kernel):
                 kernel = gemm.find(name)
                 if not kernel.available:
                     self._close(cell, "unavailable", reason=f"{kernel.name}: {kernel.reason}")
@@ -189,7 +196,7 @@ class _Engine:
         """Start all at once (they import at the same time), then stop each."""
         names = [*sorted(kernels), CEILING]
         for name in names:
-            self.workers[name, threads] = worker = Worker(name, threads)
+            self.workers[name, threads] = worker = Worker(threads)
             worker.tell(do="hello", ceiling=name == CEILING)
         for name in names:
             try:
@@ -200,7 +207,7 @@ class _Engine:
     def _worker(self, name: str, threads: int) -> Worker:
         """The worker of a kernel; a new one if the last died. Raises Gone."""
         if (name, threads) not in self.workers:
-            self.workers[name, threads] = worker = Worker(name, threads)
+            self.workers[name, threads] = worker = Worker(threads)
             worker.ask(self.plan.timeout_s, do="hello", ceiling=name == CEILING)
         return self.workers[name, threads]
 
@@ -228,8 +235,7 @@ class _Engine:
         a, b, c0 = problem.operands(self.plan.seed)
         right = reference(a, b, c0, alpha=problem.alpha, beta=problem.beta, epilogue=problem.make_epilogue())
         del a, b, c0
-        self.scratch.mkdir(exist_ok=True)
-        at = str(self.scratch / "reference")
+        at = str(Path(self.scratch.name) / "reference")
         np.save(f"{at}-c.npy", right.c)
         np.save(f"{at}-bound.npy", right.bound)
         del right
@@ -266,11 +272,10 @@ class _Engine:
 
     def _hopeless(self, cell: Cell) -> Line | None:
         """A prediction and a reason, where a cell would take longer than a cell may."""
-        if "seconds" in self.opened.get(cell.id, {}) or cell.problem is None:
+        if "seconds" in self.opened.get(cell.id, {}) or self.complete[cell.id] or cell.problem is None:
             return None
-        known = [
-            (flops, s) for flops, s in self.rates[cell.kernel, cell.threads] if flops <= cell.problem.flops
-        ]
+        rates = self.rates[cell.kernel, cell.threads]  # shorter calls are overhead more than rate
+        known = [(flops, s) for flops, s in rates if flops <= cell.problem.flops and s >= TELLING_S]
         if known:
             flops, seconds = max(known)
             predicted = seconds * cell.problem.flops / flops
@@ -351,10 +356,13 @@ class _Engine:
         except Gone:
             self._bury(CEILING, cell.threads)
             return
+        dtype = cell.dtype if name == "fma" else None
+        what = {"ceiling": name, "dtype": dtype, "threads": cell.threads, **at}
         if answer["status"] == "ok":
-            dtype = cell.dtype if name == "fma" else None
             kept = {key: answer[key] for key in ("seconds", "work", "unit")}
-            self.writer.append("ceiling", "", ceiling=name, dtype=dtype, threads=cell.threads, **at, **kept)
+            self.writer.append("ceiling", "", status="ok", **what, **kept)
+        else:
+            self.writer.append("ceiling", "", status="failed", reason=answer["reason"], **what)
 
     def _ask(self, cell: Cell, **request: Any) -> Line | None:
         """Ask the cell's worker; where it fails or dies, close the cell with the reason and return None."""
@@ -365,6 +373,8 @@ class _Engine:
             self._close(cell, gone.status, reason=str(gone))
             return None
         if answer["status"] != "ok":
+            if answer.get("error_ratio") is not None:
+                self.opened[cell.id] = self.opened.get(cell.id, {}) | {"error_ratio": answer["error_ratio"]}
             self._close(cell, answer["status"], reason=answer["reason"])
             return None
         return answer
@@ -373,9 +383,7 @@ class _Engine:
 
     def _close_all(self) -> None:
         """Close what has been sampled; `impossible` where a rate lies above the ceiling of its launches."""
-        self.writer.close()
         sampled = self._sampled()
-        self.writer = Writer(self.folder, self.folder.name)
         for cell in self._open_cells():
             if not self.complete[cell.id]:
                 self._close(cell, "failed", reason="no launch was completed within the budget")
@@ -411,10 +419,6 @@ class _Engine:
             flops=flops, bytes=moved,
         )  # fmt: skip
         self.closed.add(cell.id)
-
-
-def _kernels_of(cell: Cell) -> list[str]:
-    return [part.rpartition("=")[2] for part in cell.kernel.split(",")]
 
 
 def _alike(cells: list[Cell], opened: dict[str, Line]) -> list[list[Cell]]:

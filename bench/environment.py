@@ -98,6 +98,11 @@ def last_cache() -> int:
     return max(caches().values(), default=32 << 20)
 
 
+def stream_size(last_cache: int) -> int:
+    """Bytes of a buffer that no cache holds: four times the last one."""
+    return max(4 * last_cache, 64 << 20)
+
+
 def quota_cores() -> float | None:
     """Cores that the control group allows, or None if it sets no limit."""
     text = _read("/sys/fs/cgroup/cpu.max")

@@ -6,9 +6,8 @@ import sys
 from statistics import median
 from typing import Any
 
-from bench.engine import CEILING
 from bench.environment import environment, last_cache
-from bench.processes import Worker
+from bench.processes import Gone, Worker
 from gemm.problems import DTYPES
 from gemm.threads import available_cores
 
@@ -24,7 +23,7 @@ def ceilings() -> list[dict[str, Any]]:
     """Each ceiling on one thread and on all, in workers with their threads set from the start."""
     rows = []
     for threads in sorted({1, available_cores()}):
-        worker = Worker(CEILING, threads)
+        worker = Worker(threads)
         try:
             worker.ask(120, do="hello", ceiling=True)
             for name, dtype in [
@@ -39,9 +38,14 @@ def ceilings() -> list[dict[str, Any]]:
                     "last_cache": last_cache(),
                 }
                 answers = [worker.ask(120, do="ceiling", **request) for _ in range(SAMPLES)]
+                failed = next((answer["reason"] for answer in answers if answer["status"] != "ok"), None)
+                if failed:
+                    raise ValueError(f"the ceiling {name} could not be measured: {failed}")
                 rate = median(answer["work"] / answer["seconds"] for answer in answers)
                 unit = f"{answers[0]['unit']}/s"
                 rows.append({"ceiling": name, "dtype": dtype, "threads": threads, "rate": rate, "unit": unit})
+        except Gone as gone:
+            raise ValueError(f"the ceilings could not be measured: {gone}") from gone
         finally:
             worker.kill()
     return rows

@@ -10,7 +10,7 @@ import numpy as np
 
 import gemm
 import mlp
-from bench.plan import Cell, frozen, source, whole
+from bench.plan import Cell, frozen, full_name, source, whole
 from bench.subjects import batch_for
 from gemm.threads import available_cores
 from mlp.assignment import assign
@@ -51,4 +51,7 @@ def cells(
             assign(kernel, len(described["arch"]) - 1)
     if described["data"] != "random":
         batch_for(described, np.random.default_rng(0))
-    return [Cell(kernel, threads, model=frozen(described), source=source(kernel)) for kernel in kernels]
+    cells = [
+        Cell(full_name(kernel), threads, model=frozen(described), source=source(kernel)) for kernel in kernels
+    ]
+    return list(dict.fromkeys(cells))

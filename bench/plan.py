@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import gemm
-from bench.records import Line, cell_id
+from bench.environment import last_cache, stream_size
+from bench.records import Line, RunError, cell_id
 from gemm.problems import DATA, DTYPES, Problem
 from gemm.threads import available_cores
 
@@ -93,9 +95,15 @@ class Plan:
 
     @classmethod
     def from_record(cls, record: Line) -> Plan:
+        """Raises RunError for what is no plan, UnknownKernel for a kernel that is gone."""
         known = {f.name for f in fields(cls)} - {"cells"}
-        cells = [Cell.from_identity(identity) for identity in record["cells"]]
-        return cls(cells=cells, **{key: value for key, value in record.items() if key in known})
+        try:
+            cells = [Cell.from_identity(identity) for identity in record["cells"]]
+            return cls(cells=cells, **{key: value for key, value in record.items() if key in known})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"plan.json is damaged ({type(error).__name__}: {error}); the run cannot be resumed"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -131,12 +139,13 @@ class Sweep:
         for threads in self.threads:
             if threads < 1 or threads > cores:
                 raise ValueError(f"threads = {threads}: this process may use 1 to {cores} cores")
-        return [
-            Cell(_full_name(kernel), threads, problem, source=source(kernel))
+        cells = [
+            Cell(full_name(kernel), threads, problem, source=source(kernel))
             for threads in self.threads or (cores,)
-            for problem in sorted(dict.fromkeys(problems), key=lambda problem: problem.flops)
+            for problem in sorted(problems, key=lambda problem: problem.flops)
             for kernel in kernels
         ]
+        return list(dict.fromkeys(cells))
 
 
 def load_toml(path: str | Path) -> tuple[Sweep, Line]:
@@ -164,17 +173,22 @@ def load_toml(path: str | Path) -> tuple[Sweep, Line]:
             )
             raise ValueError(f"{path}: unknown key {key!r}; {hint}")
     return (
-        make_sweep({k: v for k, v in table.items() if k in sweep_keys}, str(path)),
+        make_sweep({k: v for k, v in table.items() if k in sweep_keys}, str(path), table),
         settings({k: v for k, v in table.items() if k in plan_keys}, str(path)),
     )
 
 
-def make_sweep(values: Line, where: str) -> Sweep:
-    """A Sweep from plain values (of a file or of flags); `where` begins every message."""
-    values = dict(values)
+def make_sweep(values: Line, where: str, required: Iterable[str] = ()) -> Sweep:
+    """A Sweep from plain values (of a file or of flags); `where` begins every message.
+
+    required  the axes that somebody has set, and that therefore must not be empty
+    """
+    given, values = set(values) & set(required), dict(values)
     for key in ("kernels", "sizes", "shapes", "dtypes", "threads", "orders"):
         if key in values and not isinstance(values[key], list | tuple):
             values[key] = [values[key]]
+        if key in given and not values[key]:
+            raise ValueError(f"{where}: {key} is empty; leave it out for the default")
     for key in ("sizes", "threads"):
         values[key] = tuple(whole(value, f"{where}: {key}") for value in values.get(key, ()))
     values["shapes"] = tuple(shape(value, where) for value in values.get("shapes", ()))
@@ -184,8 +198,9 @@ def make_sweep(values: Line, where: str) -> Sweep:
         )
     values["kernels"] = tuple(str(name) for name in values.get("kernels", ()))
     for key in ("alpha", "beta"):
-        if key in values and (isinstance(values[key], bool) or not isinstance(values[key], int | float)):
-            raise ValueError(f"{where}: {key} = {values[key]!r} is no number")
+        value = values.get(key, 1.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{where}: {key} = {value!r} is no finite number")
     if "data" in values:
         _known(f"{where}: unknown data", [values["data"]], DATA)
     return Sweep(**values)
@@ -196,8 +211,9 @@ def settings(values: Line, where: str) -> Line:
     for key, value in values.items():
         counts = key in ("launches", "rounds", "seed")
         right = isinstance(value, int if counts else int | float) and not isinstance(value, bool)
-        if not right or value < (0 if key == "seed" else 1 if counts else 1e-9):
-            kind = "a whole number from 1 up" if counts else "a number of seconds above 0"
+        least = 0 if key == "seed" else 1 if counts else 1e-9
+        if not right or not least <= value < math.inf:
+            kind = f"a whole number from {least} up" if counts else "a number of seconds above 0"
             raise ValueError(f"{where}: {key} = {value!r} must be {kind}")
     return values
 
@@ -222,6 +238,11 @@ def shape(value: Any, where: str) -> tuple[int, int, int]:
     return m, n, k
 
 
+def ceiling_memory() -> int:
+    """Bytes of the buffers between which the memory's bandwidth is measured, read and copy."""
+    return 3 * stream_size(last_cache())
+
+
 def memory(cells: Iterable[Cell]) -> int:
     """Bytes that the largest group of cells needs at once, over all its workers.
 
@@ -233,20 +254,24 @@ def memory(cells: Iterable[Cell]) -> int:
         if cell.problem:
             p = cell.problem
             operands = p.m * p.k + p.k * p.n + 2 * p.m * p.n
-            one = 2 * operands * (4 if p.dtype == "float32" else 8) + 8 * operands + 40 * p.m * p.n
+            one = 2 * operands * (4 if p.dtype == "float32" else 8) + 16 * operands + 40 * p.m * p.n
         else:
             model = dict(cell.model)
             widths = model["arch"]
             weights = sum(a * b for a, b in zip(widths, widths[1:]))
             one = 8 * (3 * weights + 6 * model["batch"] * sum(widths))
         groups[cell.group] = groups.get(cell.group, one) + one
-    return max(groups.values(), default=0)
+    return max(groups.values(), default=0) + ceiling_memory() * bool(groups)
+
+
+def names_in(kernel: str) -> list[str]:
+    """The kernels that a name or a mapping (`blas,1=numba-ikj`) names."""
+    return [entry.rpartition("=")[2].strip() for entry in kernel.split(",")]
 
 
 def source(kernel: str) -> str:
     """The hash of a kernel's code; of a mapping (`blas,1=numba-ikj`), of all that it names."""
-    names = [part.rpartition("=")[2] for part in kernel.split(",")]
-    hashes = [gemm.find(name).source for name in names]
+    hashes = [gemm.find(name).source for name in names_in(kernel)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
 
 
@@ -260,9 +285,10 @@ def unfrozen(model: tuple[tuple[str, Any], ...]) -> Line:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in model}
 
 
-def _full_name(kernel: str) -> str:
-    """The name by which a worker elsewhere finds the kernel: files by their whole path."""
-    return gemm.find(kernel).name
+def full_name(kernel: str) -> str:
+    """The name by which a worker elsewhere finds a kernel or a mapping: files by their whole path."""
+    entries = [entry.rpartition("=") for entry in kernel.split(",")]
+    return ",".join(f"{where}{equals}{gemm.find(name.strip()).name}" for where, equals, name in entries)
 
 
 def _known(what: str, values: Iterable[Any], known: Sequence[str]) -> list[str]:

@@ -32,6 +32,12 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"} | more
 
 
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads its own group, and whatever the kernel in it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 class Gone(Exception):
     """The worker died or was killed: `status` is crashed or timeout, the message is the reason."""
 
@@ -43,20 +49,18 @@ class Gone(Exception):
 class Worker:
     """A worker process with its threads set from the start; stopped (SIGSTOP) whenever nobody asks it."""
 
-    def __init__(self, name: str, threads: int) -> None:
-        self.name, self.threads = name, threads
+    def __init__(self, threads: int) -> None:
         down_read, down_write = os.pipe()
         up_read, up_write = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", str(down_read), str(up_write)],
             pass_fds=(down_read, up_write), env=environment(**dict.fromkeys(THREAD_VARIABLES, str(threads))),
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0,
         )  # fmt: skip
         os.close(down_read)
         os.close(up_write)
         self._to, self._from, self._rest = down_write, up_read, b""
-        self._stopped = False
 
     @property
     def alive(self) -> bool:
@@ -70,7 +74,6 @@ class Worker:
     def tell(self, **request: Any) -> None:
         """Wake the worker and send a request without waiting."""
         self._signal(signal.SIGCONT)
-        self._stopped = False
         with contextlib.suppress(BrokenPipeError):  # dead already: `hear` will say so
             os.write(self._to, json.dumps(request).encode() + b"\n")
 
@@ -95,8 +98,7 @@ class Worker:
         self._signal(signal.SIGSTOP)
         if self.alive:
             _, status = os.waitpid(self._process.pid, os.WUNTRACED)
-            self._stopped = os.WIFSTOPPED(status)
-            if not self._stopped:
+            if not os.WIFSTOPPED(status):
                 self._process.returncode = os.waitstatus_to_exitcode(status)
 
     def _signal(self, number: int) -> None:
@@ -106,8 +108,10 @@ class Worker:
 
     def kill(self) -> None:
         """End the process whatever it is doing; its memory is back when this returns."""
+        if self._to == -1:
+            return  # done already
+        end_group(self._process)
         if self.alive:
-            self._process.kill()
             self._process.wait()
         for end in (self._to, self._from):
             with contextlib.suppress(OSError):
@@ -117,7 +121,11 @@ class Worker:
 
     def _obituary(self) -> str:
         """Why it died: the signal, or the exit code with the last line that it wrote."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "its process closed the pipe to the lab and went on"
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         if code < 0:

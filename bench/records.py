@@ -4,7 +4,7 @@ A run is a folder: `environment.json`, `plan.json`, `records.jsonl`, and what is
 (`report.html`, `figures/`). Every line has `schema kind run cell time`; the kinds are
 
     ceiling      one sample of what the machine can do: ceiling(fma | dram-read | dram-copy) dtype threads
-                 launch round order seconds work unit(FLOP | B)
+                 launch round order status seconds work unit(FLOP | B)
     sample       one sample of a product: launch round order loops seconds(per call) error_ratio
     step         one sample of a training step: model launch round order steps seconds(per step)
                  instrumented(bool)
@@ -31,8 +31,30 @@ from pathlib import Path
 from typing import IO, Any
 
 SCHEMA = 1
-KINDS = ("cell", "sample", "layer", "step", "ceiling")
-STATUSES = ("ok", "wrong", "failed", "crashed", "timeout", "skipped", "unavailable", "impossible")
+AT = ("launch", "round", "order")
+# Every kind of line, and the fields without which it is of no use.
+REQUIRED = {
+    "ceiling": (*AT, "ceiling", "dtype", "threads"),
+    "sample": (*AT, "loops", "seconds"),
+    "step": (*AT, "model", "steps", "seconds", "instrumented"),
+    "layer": (
+        *AT,
+        "id",
+        "layer",
+        "op",
+        "phase",
+        "parts",
+        "kernel",
+        "m",
+        "n",
+        "k",
+        "flops",
+        "bytes",
+        "seconds",
+    ),
+    "cell": ("kernel", "threads", "status"),
+}
+CUT = "cut short"
 
 Line = dict[str, Any]
 
@@ -53,7 +75,7 @@ class Interrupted(Exception):
 
 def canonical(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, non-finite numbers as strings."""
-    return json.dumps(_finite(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(finite(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def cell_id(identity: Line) -> str:
@@ -79,12 +101,13 @@ class Writer:
         path = folder / "records.jsonl"
         cut = _ends_in_mid_line(path)
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
+        _lock(self._file, folder)
         if cut:  # a killed run's last line: end it, so that ours start on their own
             self._file.write("\n")
 
     def append(self, kind: str, cell: str, **fields: Any) -> Line:
         """Write one line and flush it to the operating system (a killed process loses nothing)."""
-        assert kind in KINDS, kind
+        assert kind in REQUIRED, kind
         line: Line = {"schema": SCHEMA, "kind": kind, "run": self.run, "cell": cell, "time": now(), **fields}
         self._file.write(canonical(line) + "\n")
         self._file.flush()
@@ -146,7 +169,7 @@ def load(run: str | Path) -> Run:
                 warnings.append(f"{records.name} line {at}: {line}; left out")
             else:
                 lines.append(line)
-    if warnings and not lines:
+    if not lines and any(CUT not in warning for warning in warnings):
         raise RunError(f"{records}: holds no record of gemmlab's ({warnings[0]})")
     read = {}
     for name in ("environment", "plan"):
@@ -198,8 +221,23 @@ def read_json(path: Path) -> Line:
 def write_json(path: Path, value: Line) -> None:
     """Write a JSON file for people, whole or not at all."""
     temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(_finite(value), indent=2) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(finite(value), indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """One writer per run, for as long as the file is open; RunError where there is another."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise RunError(
+            f"{folder}: another process is writing this run; wait for it, or use another folder"
+        ) from error
 
 
 def _unused(path: Path) -> Path:
@@ -207,13 +245,14 @@ def _unused(path: Path) -> Path:
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: NaN and infinities as strings, NumPy scalars as numbers."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, str) or value is None or isinstance(value, bool):
         return value
     if isinstance(value, Iterable):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if hasattr(value, "item"):  # a NumPy scalar
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -225,11 +264,14 @@ def _parse(text: bytes) -> Line | str:
     try:
         line = json.loads(text)
     except ValueError:
-        return "cut short or not JSON"
-    if not isinstance(line, dict) or line.get("kind") not in KINDS or "cell" not in line:
+        return CUT if text.startswith(b"{") else "not JSON"
+    if not isinstance(line, dict) or line.get("kind") not in REQUIRED or "cell" not in line:
         return "not a record of gemmlab's"
     if line.get("schema") != SCHEMA:
         return f"of schema {line.get('schema')!r}, this gemmlab reads {SCHEMA}"
+    missing = [name for name in REQUIRED[line["kind"]] if name not in line]
+    if missing:
+        return f"a {line['kind']} without {missing[0]}"
     return line
 
 
@@ -246,7 +288,7 @@ def _ends_in_mid_line(path: Path) -> bool:
         return False
 
 
-def launches(lines: Iterable[Line], rounds: int) -> Iterator[tuple[int, list[Line]]]:
+def whole_launches(lines: Iterable[Line], rounds: int) -> Iterator[tuple[int, list[Line]]]:
     """Group lines by launch and yield those launches that hold all their rounds."""
     grouped: dict[int, list[Line]] = {}
     for line in lines:

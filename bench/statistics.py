@@ -15,7 +15,7 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
-from bench.records import Line, Run, number
+from bench.records import Line, Run, number, whole_launches
 
 CONFIDENCE = 0.95
 
@@ -126,12 +126,13 @@ def results(run: Run) -> list[Result]:
     """
     found = {line["cell"]: Result(line) for line in run.cells}
     rounds = int(run.plan.get("rounds", 1))
-    for kind in ("sample", "step"):
-        for line in run.of(kind):
-            if line["cell"] in found and not line.get("instrumented", False):
-                found[line["cell"]].samples.setdefault(line["launch"], []).append(float(line["seconds"]))
-    for result in found.values():
-        result.samples = {at: values for at, values in result.samples.items() if len(values) >= rounds}
+    taken: dict[str, list[Line]] = {}
+    for line in (*run.of("sample"), *run.of("step")):
+        if not line.get("instrumented", False):
+            taken.setdefault(line["cell"], []).append(line)
+    for name, result in found.items():
+        for launch, lines in whole_launches(taken.get(name, []), rounds):
+            result.samples[launch] = [float(line["seconds"]) for line in lines]
         dtype = result.problem.get("dtype") or result.model.get("dtype")
         result.peaks = peaks(run, "fma", dtype, result.threads)
     return list(found.values())
@@ -141,7 +142,9 @@ def peaks(run: Run, ceiling: str, dtype: str | None, threads: int) -> dict[int, 
     """The highest rate (FLOP/s, or B/s for bandwidth) of a ceiling in each launch."""
     best: dict[int, float] = {}
     for line in run.of("ceiling"):
-        if line["ceiling"] == ceiling and line["threads"] == threads and dtype in (line["dtype"], None):
+        if (line["ceiling"], line["threads"]) != (ceiling, threads) or "seconds" not in line:
+            continue
+        if dtype in (line["dtype"], None):
             rate = line["work"] / line["seconds"]
             best[line["launch"]] = max(rate, best.get(line["launch"], 0.0))
     return best

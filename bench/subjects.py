@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import repeat
 from math import ceil
 from time import perf_counter_ns
@@ -29,16 +29,23 @@ from gemm.correctness import (
     reference,
     significand_problems,
 )
-from gemm.problems import Problem
+from gemm.problems import Problem, lay_out
 
-# Calls at the start of a turn that are not counted, unless a call is longer than this: caches, clocks and
+# Calls at the start of a turn that are not counted, for about this long and one at least: caches, clocks and
 # sleeping threads come back to what they are in the middle of a run.
-DISCARD_NS = 2_000_000
-PILOT = 24  # the size of the product from which a kernel's first cell is predicted
+DISCARD_NS = 1_000_000
+# The size of the first product from which a kernel's first cell is predicted, and the seconds at which a
+# call is long enough to be believed.
+PILOT = 24
+PILOT_S = 0.02
 
 
 class Wrong(Exception):
-    """The subject computed something wrong; the message says what."""
+    """The subject computed something wrong; the message says what, `error_ratio` how far (None: another rule)."""
+
+    def __init__(self, message: str, error_ratio: float | None = None) -> None:
+        super().__init__(message)
+        self.error_ratio = error_ratio
 
 
 def clock(call: Any, times: int) -> int:
@@ -53,6 +60,7 @@ def clock(call: Any, times: int) -> int:
 def loops_for(call: Any, sample_s: float) -> tuple[int, float]:
     """How many calls fill a sample of `sample_s`, and the seconds of one: doubling until it is long enough."""
     loops = 1
+    call()
     while True:
         spent = clock(call, loops) / 1e9
         if spent >= sample_s / 4 or loops >= 1 << 24:
@@ -76,13 +84,22 @@ def load(kernel: str, problem: Problem) -> float:
 
 
 def pilot(kernel: str, problem: Problem) -> float:
-    """Seconds that a call on the problem is likely to take, from one with every size cut to at most PILOT."""
+    """Seconds that a call on the problem is likely to take.
+
+    From products with every size cut to at most PILOT, then twice that, until a call is long enough for its
+    rate to mean something: what is overhead at 24 is none at 400.
+    """
     load(kernel, problem)
-    sizes = {name: min(getattr(problem, name), PILOT) for name in ("m", "n", "k")}
-    small = replace(problem, **sizes)
-    a, b, c = small.operands()
-    call = gemm.prepare(a, b, c, kernel=kernel, alpha=problem.alpha, beta=problem.beta)
-    return min(clock(call, 1) for _ in range(3)) / 1e9 * problem.flops / small.flops
+    best, size = float("inf"), PILOT
+    while True:
+        small = replace(problem, **{name: min(getattr(problem, name), size) for name in ("m", "n", "k")})
+        a, b, c = small.operands()
+        call = gemm.prepare(a, b, c, kernel=kernel, alpha=problem.alpha, beta=problem.beta)
+        seconds = min(clock(call, 1) for _ in range(3)) / 1e9
+        best = min(best, seconds * problem.flops / small.flops)
+        if seconds > PILOT_S or small.flops == problem.flops:
+            return best
+        size *= 2
 
 
 class Product:
@@ -94,14 +111,10 @@ class Product:
         self.problem = Problem.from_record(problem)
         self.kernel = gemm.find(kernel)
         self.a, self.b, self.c0 = self.problem.operands(seed)
-        self.c = self.c0.copy()
+        self.c = lay_out(self.c0, strides=self.problem.strides)
         self.rng = np.random.default_rng()
         self.epilogue = self.problem.make_epilogue()
-        if reference_at:
-            parts = [np.load(f"{reference_at}-{part}.npy", mmap_mode="r") for part in ("c", "bound")]
-            self.right = Reference(*parts)
-        else:
-            self.right = self._reference(slice(None))
+        self.reference_at = reference_at
 
     def open(self, sample_s: float) -> dict[str, Any]:
         """Verify by all three rules, then calibrate. Raises Wrong."""
@@ -112,7 +125,7 @@ class Product:
         self.call()
         first = loading_s + (perf_counter_ns() - start) / 1e9
         worst = self._verify(self.right)
-        self._verify_exact()
+        self.verify_exact()
         self.loops, seconds = loops_for(self.call, sample_s)
         self.call_ns = seconds * 1e9
         return {
@@ -120,23 +133,29 @@ class Product:
             "flops": self.problem.flops, "bytes": self.problem.bytes,
         }  # fmt: skip
 
+    @cached_property
+    def right(self) -> Reference:
+        """The reference, from the files that the parent wrote, or computed here."""
+        if self.reference_at is None:
+            return self._reference(slice(None))
+        c, bound = (np.load(f"{self.reference_at}-{part}.npy", mmap_mode="r") for part in ("c", "bound"))
+        return Reference(c, bound)
+
     def sample(self) -> dict[str, Any]:
-        """Seconds per call over `loops` calls, into a poisoned C, with one entry of A changed; then verified."""
-        if self.call_ns < DISCARD_NS:
-            clock(self.call, max(1, int(DISCARD_NS / 2 / self.call_ns)))
-        i, p = (int(self.rng.integers(size)) for size in self.a.shape)
-        before = self.a[i, p]
-        self.a[i, p] = before + self.a.dtype.type(1)
-        self._poison()
+        """Seconds per call over `loops` calls, into a poisoned C, with one row of A negated; then verified."""
+        i = int(self.rng.integers(len(self.a)))
+        self.a[i] *= -1
         gc.collect()
         gc.disable()
+        clock(self.call, max(1, int(DISCARD_NS / self.call_ns)))
+        self._poison()
         spent = clock(self.call, self.loops)
         gc.enable()
         if self.problem.beta != 0:  # C has been through many calls: one more, from the start
             self._poison()
             self.call()
         ratio = self._verify_changed(i)
-        self.a[i, p] = before
+        self.a[i] *= -1
         return {"loops": self.loops, "seconds": spent / 1e9 / self.loops, "error_ratio": ratio}
 
     def _scalars(self) -> dict[str, Any]:
@@ -156,7 +175,7 @@ class Product:
         ratio = error_ratio(self.c, right)
         if not ratio <= self.kernel.error_constant:
             raise Wrong(
-                f"error ratio {ratio:.3g}: off by more than rounding allows (gemmlab check says more)"
+                f"error ratio {ratio:.3g}: off by more than rounding allows (see gemmlab check)", ratio
             )
         return ratio
 
@@ -169,25 +188,27 @@ class Product:
         for part in (slice(0, row), slice(row + 1, None)):
             ratios.append(error_ratio(self.c[part], Reference(self.right.c[part], self.right.bound[part])))
         if not max(ratios) <= self.kernel.error_constant:
-            raise Wrong(f"error ratio {max(ratios):.3g} in a timed result: off by more than rounding allows")
+            worst = max(ratios)
+            raise Wrong(f"error ratio {worst:.3g} in a timed result: off by more than rounding allows", worst)
         return max(ratios)
 
-    def _verify_exact(self) -> None:
-        """Rules 2 and 3 at this shape and in this order, with operands of their own."""
+    def verify_exact(self) -> None:
+        """Rules 2 and 3 at this shape, in this order and layout, with operands of their own. Raises Wrong."""
         p = self.problem
         plain = Problem(p.m, p.n, p.k, p.dtype, p.op_a, p.op_b, p.strides, data="integers")
         a, b, c = plain.operands()
         c[...] = np.nan
         gemm.matmul(a, b, c, kernel=self.kernel)
         if not integers_agree(a, b, c):
-            raise Wrong("a product of small integers is not exact (gemmlab check says more)")
-        side, a, b, expected = significand_problems(plain, seed=int(self.rng.integers(1 << 30)))[0]
-        c[...] = np.nan
-        gemm.matmul(a, b, c, kernel=self.kernel)
-        if not exactly(c, expected):
-            raise Wrong(
-                f"full significands of {side} do not come through: inputs are rounded or terms dropped"
-            )
+            raise Wrong("a product of small integers is not exact (see gemmlab check)")
+        for side, left, right, expected in significand_problems(plain):
+            c[...] = np.nan
+            operands = lay_out(left, p.op_a, p.strides), lay_out(right, p.op_b, p.strides)
+            gemm.matmul(*operands, c, kernel=self.kernel)
+            if not exactly(c, expected):
+                raise Wrong(
+                    f"full significands of {side} do not come through: inputs rounded or terms dropped"
+                )
 
 
 class Stopwatch(mlp.Recorder):
@@ -218,11 +239,12 @@ class TrainingStep:
         self.x, self.y = batch_for(model, rng)
 
     def open(self, sample_s: float) -> dict[str, Any]:
-        """Verify every product of a step, then calibrate. Raises Wrong."""
+        """Verify every product of a step by all three rules, then calibrate. Raises Wrong."""
         start = perf_counter_ns()
         self._step()
         first = (perf_counter_ns() - start) / 1e9
         worst = self._verify()
+        self._verify_exact()
         self._step()
         self.loops, seconds = loops_for(self._step, sample_s)
         operations = self.model.operations(len(self.x))
@@ -234,9 +256,9 @@ class TrainingStep:
 
     def sample(self) -> dict[str, Any]:
         """The same number of steps without and with the recorder, in random order; seconds per step."""
-        clock(self._step, max(1, self.loops // 4))
         gc.collect()
         gc.disable()
+        clock(self._step, max(1, self.loops // 4))
         parts = [self._plain, self._instrumented]
         if np.random.default_rng().random() < 0.5:
             parts.reverse()
@@ -244,10 +266,24 @@ class TrainingStep:
         for part in parts:
             found |= part()
         gc.enable()
-        return found
+        return found | {"error_ratio": self._verify()}
 
     def _step(self) -> None:
         self.model.step(self.x, self.y)
+
+    def _verify_exact(self) -> None:
+        """Rules 2 and 3 for each distinct product of the step, at its shape and in its order."""
+        for operation in dict.fromkeys(self.model.operations(len(self.x))):
+            if operation.m is None or operation.kernel is None:
+                continue
+            orders = {"Z": "nn", "dX": "nt", "dW": "tn"}[operation.op]
+            shape = {"m": operation.m, "n": operation.n, "k": operation.k}
+            dtype = self.model.dtype.name
+            record = shape | {"dtype": dtype, "op_a": orders[0], "op_b": orders[1]}
+            try:
+                Product(operation.kernel, record, seed=0).verify_exact()
+            except Wrong as wrong:
+                raise Wrong(f"{operation.id}: {wrong}") from wrong
 
     def _plain(self) -> dict[str, Any]:
         return {"seconds": clock(self._step, self.loops) / 1e9 / self.loops}
@@ -284,19 +320,18 @@ class TrainingStep:
                 accumulator = accumulator_of(kernel.signature(out.dtype), out.dtype.name)
                 ratio = error_ratio(out, reference(a, b, accumulator=accumulator))
                 if not ratio <= kernel.error_constant:
-                    raise Wrong(
-                        f"{operation.id} has error ratio {ratio:.3g}: off by more than rounding allows"
-                    )
+                    what = f"{operation.id} has error ratio {ratio:.3g}: off by more than rounding allows"
+                    raise Wrong(what, ratio)
                 worst = max(worst, ratio)
 
-        self.model.step(self.x, self.y, recorder=Verifier())
+        loss = self.model.step(self.x, self.y, recorder=Verifier())
+        if not np.isfinite(loss):
+            raise Wrong(f"the loss became {loss}: arithmetic on NaN takes another time; try a smaller lr")
         return worst
 
 
 def batch_for(model: dict[str, Any], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One batch for a model: of its data set if that has its width, else drawn; x (batch, d_in), labels (batch,)."""
-    import mlp
-
     widths, batch = model["arch"], model["batch"]
     name = model.get("data", "random")
     if name != "random":

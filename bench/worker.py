@@ -40,7 +40,7 @@ class Host:
         """Do one request: {"do": hello | pilot | open | sample | close, ...}."""
         return {"status": "ok"} | getattr(self, "_" + request.pop("do"))(**request)
 
-    def _hello(self, ceiling: bool, kernel: str | None = None) -> dict[str, Any]:
+    def _hello(self, ceiling: bool) -> dict[str, Any]:
         """Import what will be needed, so that it is not in anybody's first call but the kernel's own."""
         import bench.subjects
 
@@ -63,7 +63,7 @@ class Host:
     def _ceiling(self, name: str, dtype: str, threads: int, last_cache: int) -> dict[str, Any]:
         from bench.ceilings import Ceiling
 
-        key = (name, dtype, threads)
+        key = (name, dtype if name == "fma" else None, threads)
         self.ceilings = getattr(self, "ceilings", {})
         if key not in self.ceilings:
             self.ceilings[key] = Ceiling(name, dtype, threads, last_cache)
@@ -82,7 +82,7 @@ def _failure(error: Exception) -> dict[str, Any]:
     from bench.subjects import Wrong
 
     if isinstance(error, Wrong):
-        return {"status": "wrong", "reason": str(error)}
+        return {"status": "wrong", "reason": str(error), "error_ratio": error.error_ratio}
     traceback.print_exc()  # into the worker's log
     text = " ".join(str(error).split())[:300]
     return {"status": "failed", "reason": f"{type(error).__name__}: {text}"}

@@ -2,7 +2,10 @@
 
 import ctypes
 import os
+import subprocess
 import time
+
+import numpy as np
 
 
 def right(a, b, c):
@@ -40,6 +43,27 @@ def hanging(a, b, c):
 def printing(a, b, c):
     os.write(1, b'{"status": "ok"}\nnonsense\n')
     c[...] = a @ b
+
+
+def talkative(a, b, c):
+    os.write(2, b"x" * 500)
+    c[...] = a @ b
+
+
+def hiding(a, b, c):
+    os.closerange(3, 64)
+    time.sleep(60)
+
+
+def breeding(a, b, c):
+    if not hasattr(breeding, "child"):
+        breeding.child = subprocess.Popen(["sleep", "1000.25"])
+    c[...] = a @ b
+
+
+def rounding_b(a, b, c):
+    fraction, exponent = np.frexp(b)
+    c[...] = a @ np.ldexp(np.rint(fraction * 256) / 256, exponent).astype(b.dtype)
 
 
 def slow(a, b, c):

@@ -40,6 +40,17 @@ def test_a_kernel_that_hangs_is_ended():
     assert "did not finish within 3 s" in verdict.faults[0].sentence
 
 
+def test_a_kernel_that_writes_to_stderr_does_not_hang_the_check():
+    """More than a pipe holds."""
+    assert check(f"{FAULTY}:talkative", timeout=120).passed
+
+
+def test_a_timeout_that_is_none_is_refused():
+    """NaN seconds are no seconds."""
+    with pytest.raises(ValueError, match="timeout = nan must be a number of seconds"):
+        check("blas", timeout=float("nan"))
+
+
 def test_what_a_kernel_prints_does_not_confuse_the_verdict():
     """Even when it looks like ours."""
     assert check(f"{FAULTY}:printing").passed

@@ -69,6 +69,30 @@ def test_a_wrong_product_in_a_step_is_found_before_anything_is_timed(tmp_path):
         TrainingStep(f"{file}:f", model, seed=0).open(0.001)
 
 
+def test_a_product_in_too_few_bits_is_found_too(tmp_path):
+    """Rule 1 cannot see inputs rounded to 11 bits in a long sum; rule 3 can."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import numpy as np\n"
+        "def cut(x):\n"
+        "    fraction, exponent = np.frexp(x)\n"
+        "    return np.ldexp(np.rint(fraction * 2048) / 2048, exponent).astype(x.dtype)\n"
+        "def f(a, b):\n"
+        "    return cut(a) @ cut(b)\n"
+    )
+    model = network.DEFAULTS | {"arch": [4096, 5, 4], "batch": 3}
+    with pytest.raises(Wrong, match=r"1\.Z: full significands"):
+        TrainingStep(f"blas,1.Z={file}:f", model, seed=0).open(0.001)
+
+
+def test_a_step_that_diverges_is_not_timed():
+    """Arithmetic on NaN takes another time."""
+    model = network.DEFAULTS | {"arch": [6, 5, 4], "batch": 3, "lr": 1e30}
+    step = TrainingStep("blas", model, seed=0)
+    with pytest.raises(Wrong, match=r"loss became|error ratio"), np.errstate(all="ignore"):
+        step.open(0.001)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

@@ -5,6 +5,7 @@ import pytest
 import gemm
 from bench import plan
 from bench.plan import Cell, Plan, Sweep, load_toml, make_sweep, memory
+from bench.records import RunError
 
 
 def test_a_sweep_is_the_cross_product_of_its_axes_smaller_problems_first():
@@ -25,6 +26,19 @@ def test_a_sweep_is_the_cross_product_of_its_axes_smaller_problems_first():
     assert [cell.problem.flops for cell in cells] == sorted(cell.problem.flops for cell in cells)
     assert len({cell.id for cell in cells}) == len(cells)
     assert len({cell.group for cell in cells}) == len(cells) / 2
+
+
+def test_what_is_named_twice_is_one_cell():
+    """Twice the same kernel would be two closing lines of one cell."""
+    sweep = make_sweep({"kernels": ["blas", "blas"], "sizes": [8, 8], "threads": [1]}, "test")
+    assert len(sweep.cells()) == 1
+
+
+def test_a_damaged_plan_is_refused_in_one_sentence():
+    """Not with a KeyError."""
+    for record in ({}, {"cells": [{}]}, {"cells": 3}):
+        with pytest.raises(RunError, match=r"plan\.json is damaged"):
+            Plan.from_record(record)
 
 
 def test_a_plan_survives_its_json(tmp_path):
@@ -62,7 +76,10 @@ MISTAKES = {
     "a kind of data": ('data = "nromal"\n', "unknown data 'nromal'; did you mean 'normal'"),
     "launches": ("launches = 0\n", "launches = 0 must be a whole number"),
     "seconds": ('cell_s = "long"\n', "cell_s = 'long' must be a number of seconds"),
-    "alpha": ('alpha = "one"\n', "alpha = 'one' is no number"),
+    "alpha": ('alpha = "one"\n', "alpha = 'one' is no finite number"),
+    "infinite alpha": ("alpha = inf\n", "alpha = inf is no finite number"),
+    "endless seconds": ("budget_s = inf\n", "budget_s = inf must be a number of seconds"),
+    "an empty axis": ("kernels = []\n", "kernels is empty; leave it out"),
 }
 
 
@@ -97,7 +114,7 @@ def test_memory_is_that_of_the_largest_group_over_all_its_workers():
     one = memory(Sweep(kernels=("blas",), sizes=(512,), threads=(1,)).cells())
     two = memory(Sweep(kernels=("blas", "numba-ikj"), sizes=(512,), threads=(1,)).cells())
     many = memory(Sweep(kernels=("blas",), sizes=(64, 512), threads=(1,)).cells())
-    assert one >= 6 * 512 * 512 * 4
+    assert one >= 6 * 512 * 512 * 4 + plan.ceiling_memory()
     assert one < two <= 2 * one
     assert many == one
 

@@ -33,7 +33,8 @@ def test_every_line_is_in_the_file_when_append_returns(tmp_path):
 def test_non_finite_numbers_are_strings_and_come_back_as_numbers(tmp_path):
     """JSON has no NaN."""
     writer = Writer(tmp_path, "r")
-    writer.append("cell", "c", values=[math.nan, math.inf, -math.inf, 1.5])
+    values = [math.nan, math.inf, -math.inf, 1.5]
+    writer.append("cell", "c", kernel="k", threads=1, status="ok", values=values)
     writer.close()
     (line,) = load(tmp_path).lines
     assert line["values"] == ["nan", "inf", "-inf", 1.5]
@@ -47,7 +48,7 @@ def test_a_cut_last_line_is_named_and_the_rest_used(folder):
     path.write_bytes(path.read_bytes()[:-20])
     run = load(folder)
     assert len(run.lines) == 2
-    assert run.warnings == ["records.jsonl line 3: cut short or not JSON; left out"]
+    assert run.warnings == ["records.jsonl line 3: cut short; left out"]
 
 
 def test_writing_on_after_a_cut_line_starts_a_new_one(folder):
@@ -55,7 +56,7 @@ def test_writing_on_after_a_cut_line_starts_a_new_one(folder):
     path = folder / "records.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     writer = Writer(folder, "r")
-    writer.append("sample", "d", seconds=1.0)
+    writer.append("sample", "d", launch=0, round=0, order=0, loops=1, seconds=1.0)
     writer.close()
     assert [line["cell"] for line in load(folder).lines] == ["c", "c", "d"]
 
@@ -66,7 +67,8 @@ def test_writing_on_after_a_cut_line_starts_a_new_one(folder):
         ('{"name": "something else"}', "not a record of gemmlab's"),
         ("[1, 2]", "not a record of gemmlab's"),
         ('{"schema": 99, "kind": "cell", "cell": "x"}', "of schema 99, this gemmlab reads 1"),
-        ("\x00\x01", "cut short or not JSON"),
+        ("\x00\x01", "not JSON"),
+        ('{"schema": 1, "kind": "sample", "cell": "x", "round": 0}', "a sample without launch"),
     ],
 )
 def test_a_foreign_line_is_named_and_the_rest_used(folder, text, why):
@@ -76,6 +78,21 @@ def test_a_foreign_line_is_named_and_the_rest_used(folder, text, why):
     run = load(folder)
     assert len(run.lines) == 3
     assert run.warnings == [f"records.jsonl line 4: {why}; left out"]
+
+
+def test_a_run_whose_only_line_was_cut_can_still_be_read(tmp_path):
+    """Killed in the middle of the first write: there is nothing yet, and it can be resumed."""
+    (tmp_path / "records.jsonl").write_text('{"cell":"c","ki')
+    assert load(tmp_path).lines == []
+
+
+def test_two_writers_of_one_run_are_one_too_many(folder):
+    """The second refuses: launches would be recorded twice."""
+    writer = Writer(folder, "r")
+    with pytest.raises(RunError, match="another process is writing this run"):
+        Writer(folder, "r")
+    writer.close()
+    Writer(folder, "r").close()
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
