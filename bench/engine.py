@@ -14,6 +14,7 @@ does what is missing.
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 import tempfile
@@ -274,18 +275,18 @@ class _Engine:
         """A prediction and a reason, where a cell would take longer than a cell may."""
         if "seconds" in self.opened.get(cell.id, {}) or self.complete[cell.id] or cell.problem is None:
             return None
-        rates = self.rates[cell.kernel, cell.threads]  # shorter calls are overhead more than rate
-        known = [(flops, s) for flops, s in rates if flops <= cell.problem.flops and s >= TELLING_S]
-        if known:
-            flops, seconds = max(known)
-            predicted = seconds * cell.problem.flops / flops
-        else:
+        plan = self.plan
+        calls = plan.launches * (CALLS_TO_OPEN + plan.rounds)
+        rates = self.rates[cell.kernel, cell.threads]
+        known = [(flops, s) for flops, s in rates if flops <= cell.problem.flops]
+        predicted = math.inf
+        if any(s >= TELLING_S for _, s in known):  # shorter calls alone are overhead more than rate
+            predicted = cell.problem.flops / max(flops / s for flops, s in known)
+        if predicted * calls > plan.cell_s:  # or unknown: a busy moment must not decide it
             answer = self._ask(cell, do="pilot", kernel=cell.kernel, problem=cell.problem.record())
             if answer is None:
                 return None  # it is closed
-            predicted = answer["seconds"]
-        plan = self.plan
-        calls = plan.launches * (CALLS_TO_OPEN + plan.rounds)
+            predicted = min(predicted, answer["seconds"])
         if predicted * calls <= plan.cell_s:
             return None
         return {
