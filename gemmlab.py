@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +19,8 @@ import reports.commands
 
 # click's, or the copy of it that newer Typers bring: what is wrong with a command line
 UsageError: Any = typer.BadParameter.__mro__[1]
+
+INTERRUPTED = 130  # the exit code after Ctrl-C
 
 app = typer.Typer(
     name="gemmlab",
@@ -48,6 +52,8 @@ def tour(
     a report, and what was found. About a minute.
     """
     if context.invoked_subcommand is not None:
+        if out is not None:
+            raise ValueError("--out before a command is the tour's; put it behind the command")
         return
     from bench import engine, network, plan
     from bench.progress import live
@@ -69,20 +75,26 @@ def tour(
 
 def main() -> None:
     """The console script: exit code 0 fine, 1 the check or comparison failed, 2 wrong usage."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as with Ctrl-C
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our signs still gets the numbers
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code != INTERRUPTED:
+            sys.exit(code)
+        message = "interrupted; nothing was kept"  # Typer has turned a Ctrl-C into its code
     except UsageError as error:
         message, code = error.format_message(), 2
     except (ValueError, gemm.KernelUnavailable) as error:
         message, code = str(error), 2
     except bench.Interrupted as interrupted:
-        message, code = str(interrupted), 130
+        message, code = str(interrupted), INTERRUPTED
     except (KeyboardInterrupt, typer.Abort):
-        message, code = "interrupted; nothing had been measured yet", 130
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        sys.exit(0)
-    typer.echo(f"gemmlab: {message}", err=True)
+        message, code = "interrupted; nothing was kept", INTERRUPTED
+    except OSError as error:
+        message, code = f"{error.filename or 'the output'} cannot be read or written ({error.strerror})", 2
+    typer.echo(f"gemmlab: {' '.join(message.split())[:600]}", err=True)
     sys.exit(code)
 
 

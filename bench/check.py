@@ -31,12 +31,14 @@ def check(kernel: str, timeout: float = TIMEOUT_S) -> Verdict:
     """
     if not 0 < timeout < threading.TIMEOUT_MAX:
         raise ValueError(f"timeout = {timeout:g} must be a number of seconds above 0")
-    found = gemm.find(kernel)
-    if not found.available:
-        raise gemm.KernelUnavailable(f"kernel {found.name!r} is not available here: {found.reason}")
+    name = kernel
+    if ".py:" not in kernel:  # a user's file is imported in the child only: it may hang or exit
+        found = gemm.find(kernel)
+        if not found.available:
+            raise gemm.KernelUnavailable(f"kernel {name!r} is not available here: {found.reason}")
     with tempfile.TemporaryFile() as log:  # no pipe: a kernel that writes more than a pipe holds would hang
         child = subprocess.Popen(
-            [sys.executable, "-m", "bench.check", found.name],
+            [sys.executable, "-m", "bench.check", name],
             stdout=subprocess.PIPE, stderr=log, env=environment(), process_group=0,
         )  # fmt: skip
         watchdog = threading.Timer(timeout, end_group, [child])
@@ -46,6 +48,8 @@ def check(kernel: str, timeout: float = TIMEOUT_S) -> Verdict:
         try:
             for line in child.stdout:
                 told = _told(line)
+                if told and "refused" in told:
+                    raise gemm.UnknownKernel(told["refused"])
                 if told and "verdict" in told:
                     faults = tuple(Fault(**fault) for fault in told["verdict"].pop("faults"))
                     return Verdict(**told["verdict"], faults=faults)
@@ -59,7 +63,7 @@ def check(kernel: str, timeout: float = TIMEOUT_S) -> Verdict:
         log.seek(0)
         last = log.read().decode(errors="replace").strip().splitlines()[-1:]
     if overdue:
-        how = f"did not finish within {timeout:.0f} s"
+        how = f"did not finish within {timeout:g} s"
     elif code < 0:
         how = f"crashed the process ({signal_name(code)})"
     else:
@@ -67,7 +71,7 @@ def check(kernel: str, timeout: float = TIMEOUT_S) -> Verdict:
     fault = Fault(
         "contract", tried["problem"], f"{how} during the trial '{tried['trial'].replace('_', ' ')}'"
     )
-    return Verdict(found.name, (fault,), tried["count"], float("nan"))
+    return Verdict(name, (fault,), tried["count"], float("nan"))
 
 
 MARK = "gemmlab-check "  # before each of our lines: a kernel may print what it likes
@@ -90,7 +94,12 @@ def main() -> None:
         count += 1
         tell({"trial": trial, "problem": problem, "count": count})
 
-    tell({"verdict": asdict(examine(sys.argv[1], progress))})
+    try:
+        kernel = gemm.get(sys.argv[1])
+    except (gemm.UnknownKernel, gemm.KernelUnavailable) as error:
+        tell({"refused": str(error)})
+        return
+    tell({"verdict": asdict(examine(kernel, progress))})
 
 
 if __name__ == "__main__":

@@ -233,26 +233,37 @@ def _train(
     as_json: bool,
 ) -> None:
     import gemm
-    from bench.records import RunError, write_json
+    from bench.records import RunError, not_over_records
     from bench.train import Epoch, train
+    from gemm.threads import available_cores
 
     if threads is not None:
+        if not 1 <= threads <= available_cores():
+            raise ValueError(f"threads = {threads}: this process may use 1 to {available_cores()} cores")
         gemm.set_threads(threads)
-    if out is not None:  # now, not when the training is done and would be lost
-        try:
-            out.open("a").close()
-        except OSError as error:
-            raise RunError(f"{out}: cannot be written ({error.strerror}); give another file") from error
+    if out is not None and not not_over_records(out).absolute().parent.is_dir():
+        raise RunError(f"{out}: its folder does not exist; make it or give another file with --out")
+    if out is not None and (out.exists() and not out.is_file()):  # now: afterwards the training would be lost
+        raise RunError(f"{out}: is no file that could be written; give another with --out")
 
     def tell(epoch: Epoch) -> None:
+        if epoch.epoch == 1:
+            typer.echo("epoch        loss  accuracy      steps")
         accuracy = f"{epoch.test_accuracy:8.2%}" if epoch.test_accuracy is not None else "       -"
         typer.echo(f"{epoch.epoch:5d}  {epoch.train_loss:10.5f}  {accuracy}  {epoch.seconds:8.3f} s")
 
-    if not as_json:
-        typer.echo("epoch        loss  accuracy      steps")
-    training = train(data, arch, **settings, tell=(lambda epoch: None) if as_json else tell)
+    try:
+        training = train(data, arch, **settings, tell=(lambda epoch: None) if as_json else tell)
+    except (ValueError, gemm.KernelUnavailable, OSError):
+        raise
+    except Exception as error:  # a kernel of the user's may raise anything
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"kernel {settings['kernel']!r} failed in training: {what}") from error
     if out is not None:
-        write_json(out, training.record())
+        try:
+            out.write_text(json.dumps(finite(training.record())) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{out}: cannot be written ({error.strerror}); give another file") from error
     if as_json:
         _print_json(training.record())
     else:

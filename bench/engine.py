@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 import gemm
-from bench.environment import available_memory, environment, last_cache
-from bench.plan import Cell, Plan, memory, names_in, unfrozen
+from bench.environment import environment, last_cache
+from bench.plan import Cell, Plan, check_memory, names_in, unfrozen
 from bench.processes import Gone, Worker
 from bench.progress import Progress, Silent
 from bench.records import (
@@ -66,10 +66,13 @@ def start(
     progress: Progress | None = None,
 ) -> Run:  # fmt: skip
     """Run a plan into a new folder. ValueError where memory does not suffice, RunError for the folder."""
-    check_memory(plan)
+    check_memory(plan.cells)
     folder = new_folder(out, stem)
-    write_json(folder / "environment.json", environment(folder.name, command or sys.argv))
-    write_json(folder / "plan.json", plan.record())
+    try:
+        write_json(folder / "environment.json", environment(folder.name, command or sys.argv))
+        write_json(folder / "plan.json", plan.record())
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); give another folder") from error
     return _Engine(plan, folder, progress or Silent()).run()
 
 
@@ -80,18 +83,8 @@ def resume(folder: str | Path, progress: Progress | None = None) -> Run:
         raise RunError(f"{folder}: holds no plan.json, so there is nothing to resume")
     before = load(path) if (path / "records.jsonl").exists() else None
     plan = Plan.from_record(read_json(path / "plan.json"))
-    check_memory(plan)
+    check_memory(plan.cells)
     return _Engine(plan, path, progress or Silent(), before).run()
-
-
-def check_memory(plan: Plan) -> None:
-    """Refuse, before anything is allocated, a plan that needs more memory than there is."""
-    needed, free = memory(plan.cells), available_memory()
-    if needed > 0.9 * free:
-        raise ValueError(
-            f"the largest problem needs about {needed / 2**30:.1f} GiB over all its workers and "
-            f"{free / 2**30:.1f} GiB are free; use smaller sizes or fewer kernels at once"
-        )
 
 
 class _Engine:
@@ -155,8 +148,9 @@ class _Engine:
             for worker in self.workers.values():
                 worker.kill()
             self.progress.end()
-            self.writer.close()
             self.scratch.cleanup()
+            with suppress(OSError):  # every line is written; on a full disk the last flush fails again
+                self.writer.close()
         return load(self.folder)
 
     # What is left to do

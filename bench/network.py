@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import gemm
 import mlp
-from bench.plan import Cell, frozen, full_name, source, whole
+from bench.plan import Cell, check_memory, frozen, full_name, source, whole
 from bench.subjects import batch_for
+from gemm.problems import DTYPES
 from gemm.threads import available_cores
 from mlp.assignment import assign
 
@@ -46,11 +48,21 @@ def cells(
         [1] * len(described["arch"]), kernel="blas",
         **{key: described[key] for key in ("activation", "loss", "optimizer", "lr", "dtype")},
     )  # fmt: skip
+    if described["dtype"] not in DTYPES:
+        raise ValueError(f"unknown dtype {described['dtype']!r}; there are {', '.join(DTYPES)}")
+    if described["data"] not in ("random", "digits"):
+        described["data"] = str(Path(described["data"]).resolve())
+    check_memory([Cell("blas", threads, model=frozen(described))])
     for kernel in kernels:
         with suppress(gemm.KernelUnavailable):  # that becomes a record with the reason
             assign(kernel, len(described["arch"]) - 1)
     if described["data"] != "random":
-        batch_for(described, np.random.default_rng(0))
+        _, labels = batch_for(described, np.random.default_rng(0))
+        if described["loss"] == "softmax-cross-entropy" and labels.max() >= described["arch"][-1]:
+            raise ValueError(
+                f"data {described['data']!r} has labels up to {labels.max()} and the network {described['arch'][-1]} "
+                f"outputs; the last width must be at least {labels.max() + 1}"
+            )
     cells = [
         Cell(full_name(kernel), threads, model=frozen(described), source=source(kernel)) for kernel in kernels
     ]

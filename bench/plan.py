@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -16,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import gemm
-from bench.environment import last_cache, stream_size
+from bench.environment import available_memory, last_cache, stream_size
 from bench.records import Line, RunError, cell_id
 from gemm.problems import DATA, DTYPES, Problem
 from gemm.threads import available_cores
 
+# The largest number that a setting may be: a day in seconds.
+LONGEST = 86_400
 # Launches for each precision: the only numbers at which sampling may stop.
 PRECISIONS = {"quick": 3, "default": 6, "precise": 12}
+# alpha and beta beyond this overflow float32 before they say anything.
+LARGEST = 1e30
 LADDER_SIZES = (16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -199,8 +202,8 @@ def make_sweep(values: Line, where: str, required: Iterable[str] = ()) -> Sweep:
     values["kernels"] = tuple(str(name) for name in values.get("kernels", ()))
     for key in ("alpha", "beta"):
         value = values.get(key, 1.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{where}: {key} = {value!r} is no finite number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
+            raise ValueError(f"{where}: {key} = {value!r} is no number between -{LARGEST:g} and {LARGEST:g}")
     if "data" in values:
         _known(f"{where}: unknown data", [values["data"]], DATA)
     return Sweep(**values)
@@ -212,7 +215,7 @@ def settings(values: Line, where: str) -> Line:
         counts = key in ("launches", "rounds", "seed")
         right = isinstance(value, int if counts else int | float) and not isinstance(value, bool)
         least = 0 if key == "seed" else 1 if counts else 1e-9
-        if not right or not least <= value < math.inf:
+        if not right or not least <= value <= LONGEST:
             kind = f"a whole number from {least} up" if counts else "a number of seconds above 0"
             raise ValueError(f"{where}: {key} = {value!r} must be {kind}")
     return values
@@ -238,6 +241,16 @@ def shape(value: Any, where: str) -> tuple[int, int, int]:
     return m, n, k
 
 
+def check_memory(cells: Iterable[Cell]) -> None:
+    """Refuse, before anything is allocated, what needs more memory than there is. Raises ValueError."""
+    needed, free = memory(cells), available_memory()
+    if needed > 0.9 * free:
+        raise ValueError(
+            f"the largest problem needs about {needed / 2**30:.1f} GiB over all its workers and "
+            f"{free / 2**30:.1f} GiB are free; use smaller sizes or fewer kernels at once"
+        )
+
+
 def ceiling_memory() -> int:
     """Bytes of the buffers between which the memory's bandwidth is measured, read and copy."""
     return 3 * stream_size(last_cache())
@@ -254,7 +267,7 @@ def memory(cells: Iterable[Cell]) -> int:
         if cell.problem:
             p = cell.problem
             operands = p.m * p.k + p.k * p.n + 2 * p.m * p.n
-            one = 2 * operands * (4 if p.dtype == "float32" else 8) + 16 * operands + 40 * p.m * p.n
+            one = 2 * operands * (4 if p.dtype == "float32" else 8) + 20 * operands + 40 * p.m * p.n
         else:
             model = dict(cell.model)
             widths = model["arch"]

@@ -59,4 +59,4 @@ class Live:
 
 def live() -> Progress:
     """A live line where stderr is a terminal, silence elsewhere."""
-    return Live() if sys.stderr.isatty() else Silent()
+    return Live() if sys.stderr and sys.stderr.isatty() else Silent()

@@ -54,6 +54,7 @@ REQUIRED = {
     ),
     "cell": ("kernel", "threads", "status"),
 }
+WITHIN = {"problem": ("m", "n", "k", "dtype"), "model": ("arch", "batch", "dtype")}
 CUT = "cut short"
 
 Line = dict[str, Any]
@@ -189,6 +190,13 @@ def latest(runs: str | Path = "runs") -> Path:
     return found[-1].parent
 
 
+def not_over_records(path: Path) -> Path:
+    """The path, unless it is where a run keeps its measurements. Raises RunError."""
+    if path.name in ("records.jsonl", "plan.json", "environment.json"):
+        raise RunError(f"{path}: a file of this name holds a run's measurements; give another with --out")
+    return path
+
+
 def new_folder(out: str | Path | None, stem: str) -> Path:
     """Make the folder of a new run: `out`, or `runs/<UTC time>-<stem>`. RunError if that cannot be."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -211,7 +219,7 @@ def read_json(path: Path) -> Line:
     """A JSON file of a run. RunError where it is missing, cut short or no object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: {_why(error)}") from error
     if not isinstance(value, dict):
         raise RunError(f"{path}: not an object of gemmlab's")
@@ -263,15 +271,23 @@ def finite(value: Any) -> Any:
 def _parse(text: bytes) -> Line | str:
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return CUT if text.startswith(b"{") else "not JSON"
     if not isinstance(line, dict) or line.get("kind") not in REQUIRED or "cell" not in line:
         return "not a record of gemmlab's"
     if line.get("schema") != SCHEMA:
         return f"of schema {line.get('schema')!r}, this gemmlab reads {SCHEMA}"
     missing = [name for name in REQUIRED[line["kind"]] if name not in line]
+    if line["kind"] == "cell":
+        what = "problem" if line.get("problem") else "model"
+        inside = line.get(what)
+        inside = inside if isinstance(inside, dict) else {}
+        missing += [f"{what}.{name}" for name in WITHIN[what] if name not in inside]
     if missing:
         return f"a {line['kind']} without {missing[0]}"
+    for name in ("seconds", "work"):
+        if name in line and not (isinstance(line[name], int | float) and line[name] > 0):
+            return f"a {line['kind']} whose {name} is {line[name]!r}"
     return line
 
 

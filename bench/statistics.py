@@ -125,7 +125,8 @@ def results(run: Run) -> list[Result]:
     left out here.
     """
     found = {line["cell"]: Result(line) for line in run.cells}
-    rounds = int(run.plan.get("rounds", 1))
+    planned = run.plan.get("rounds")
+    rounds = planned if isinstance(planned, int) else 1
     taken: dict[str, list[Line]] = {}
     for line in (*run.of("sample"), *run.of("step")):
         if not line.get("instrumented", False):

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import mlp
+from bench.plan import Cell, check_memory, frozen
 from bench.records import Line
 
 
@@ -96,6 +97,11 @@ def train(
     features = found.x_train.shape[1]
     outputs = found.classes or 1
     widths = mlp.widths(arch) if arch else (features, 64, outputs)
+    described = {
+        "arch": list(widths), "activation": activation, "loss": loss, "optimizer": optimizer, "lr": lr,
+        "dtype": dtype, "kernel": kernel, "batch": batch, "data": data, "seed": seed,
+    }  # fmt: skip
+    check_memory([Cell(kernel, 1, model=frozen(described))])
     model = mlp.MLP(
         widths,
         activation=activation,
@@ -108,8 +114,4 @@ def train(
     )
     clock = Clock(tell)
     history = mlp.fit(model, found, epochs=epochs, batch=batch, seed=seed, callbacks=[clock])
-    described = {
-        "arch": list(widths), "activation": activation, "loss": loss, "optimizer": optimizer, "lr": lr,
-        "dtype": dtype, "kernel": kernel, "batch": batch, "data": data, "seed": seed,
-    }  # fmt: skip
     return Training(described, tuple(clock.epochs), tuple(history.losses), clock.first_step_s)

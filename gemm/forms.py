@@ -66,7 +66,10 @@ def _writing(function: Function) -> Function:
 
 def _returning(function: Function) -> Function:
     def multiply(a: Any, b: Any, c: Any, *, alpha: float, beta: float, epilogue: Any = None) -> None:
-        product = np.asarray(function(a, b))
+        returned = function(a, b)
+        if returned is None:
+            raise ValueError("the kernel returned None; return the product, or take (a, b, c) and write c")
+        product = np.asarray(returned)
         if product.shape != c.shape:
             raise ValueError(f"the kernel returned shape {product.shape} for a product of shape {c.shape}")
         if alpha == 1 and beta == 0:

@@ -6,6 +6,7 @@ of installed packages (each entry a Kernel), and `path/to/file.py:function` give
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import importlib
@@ -50,6 +51,8 @@ def find(name: str | Kernel) -> Kernel:
     file, colon, function = str(name).rpartition(":")
     if colon and file.endswith(".py"):
         return _from_file(str(Path(file).resolve()), function)
+    if str(name).endswith(".py"):
+        raise UnknownKernel(f"{name} is a file; say which function of it: {name}:function")
     near = difflib.get_close_matches(str(name), registered, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(registered)}"
     raise UnknownKernel(f"unknown kernel {name!r}; {hint}")
@@ -87,8 +90,9 @@ def _from_file(path: str, function: str) -> Kernel:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a student's file may raise anything
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit, GeneratorExit) as error:  # a student's file may raise anything
         raise UnknownKernel(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     value = getattr(module, function, None)
     if isinstance(value, Kernel):

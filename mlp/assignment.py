@@ -63,7 +63,7 @@ def _entries(spec: Spec) -> Iterable[tuple[str, str | gemm.Kernel]]:
 
 
 def _check(where: str, layers: int) -> None:
-    form = re.fullmatch(r"(\*|\d+)(?:\.(\w+))?", where)
+    form = re.fullmatch(r"(\*|0|[1-9][0-9]*)(?:\.(\w+))?", where)
     if form is None:
         raise ValueError(f"kernel entry {where!r} is neither a layer, a layer.kind, a *.kind nor *")
     layer, kind = form.groups()

@@ -10,6 +10,7 @@ Features are float32, labels intp: what a model is trained in is the model's aff
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +65,9 @@ def load(
         return _split(x / 16, y, 10, seed, test_share, "digits")
     if source == "synthetic":
         return _split(*_blobs(examples, features, classes, seed), classes, seed, test_share, "synthetic")
-    if Path(source).is_dir():
+    if os.path.isdir(source):  # os.path says no where Path raises: of a name too long to be one
         return _folder(Path(source))
-    if Path(source).exists():
+    if os.path.exists(source):
         raise ValueError(f"{source} is a file; give the folder that holds the four IDX files")
     raise unknown("data", str(source), (*NAMES, "the path of a folder with IDX files"))
 

@@ -32,6 +32,8 @@ def read(path: str | Path) -> np.ndarray:
     if zeros != b"\0\0" or code not in TYPES:
         wanted = "an IDX file begins with 00 00 and a type from 08 to 0e"
         raise ValueError(f"{path} is no IDX file: it begins with {content[:4].hex(' ')}, {wanted}")
+    if ndim > 4:
+        raise ValueError(f"{path} is no IDX file of images or labels: it announces {ndim} dimensions")
     start = 4 + 4 * ndim
     sizes = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     dtype = np.dtype(TYPES[code])

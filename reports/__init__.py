@@ -32,16 +32,19 @@ def page(
     Raises RunError (a ValueError) for a run that cannot be read or a page that cannot be written, and
     ValueError for a baseline that was not measured.
     """
-    from bench.records import RunError
+    from bench.records import RunError, not_over_records
     from reports import selection
     from reports.document import render
 
     opened = selection.opened(runs)
     selections = selection.select(opened, baseline, public)
     path = Path(out) if out else (opened[0].path if len(opened) == 1 else Path()) / "report.html"
+    not_over_records(path)
     text = render(selections, baseline)
+    part = path.with_name(f"{path.name}.part")
     try:
-        path.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); give another file with --out"

@@ -79,6 +79,12 @@ def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
         console.print(sweep(comparison))
         for first in ladders(comparison, baseline)[:1]:
             console.print(ladder(first))
+    for result in selected.results:
+        if result.model and not measured(result):
+            console.print(
+                f"{result.kernel}: {result.status} ({result.cell.get('reason') or 'no whole launch'})",
+                markup=False, soft_wrap=True,
+            )  # fmt: skip
     for training in selected.trainings:
         for one in training.profiles[-1:] if brief else training.profiles:
             console.print(profile(one))

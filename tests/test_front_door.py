@@ -111,6 +111,27 @@ MISTAKES = {
     "epochs": (["train", "--epochs", "0"], "epochs"),
     "divergence": (["train", "--lr", "1e30", "--epochs", "2"], "the loss became"),
     "IDX cut short": (["train", "--data", "idx"], "train-images-idx3-ubyte"),
+    "out is a run's": (["train", "--out", "old/records.jsonl"], "holds a run's measurements"),
+    "report over a run": (["report", "old", "--out", "old/plan.json"], "plan.json"),
+    "out is a folder": (["train", "--out", "idx"], "idx: is no file that could be written"),
+    "a layer with a zero": (["train", "--kernel", "01=python"], "'01'"),
+    "threads for train": (["train", "--threads", "99999999999999999999"], "this process may use 1 to"),
+    "a network too large": (["train", "--arch", "64-100000000-10"], "GiB are free"),
+    "a profile too large": (["profile", "--arch", "64-100000000-10"], "GiB are free"),
+    "labels": (["profile", "--data", "digits", "--arch", "64-8-2"], "the last width must be at least 10"),
+    "a kernel that fails": (["train", "--kernel", "odd.py:raising"], "failed in training: KeyError"),
+    "a dtype of a network": (
+        ["profile", "--dtype", "float"],
+        "unknown dtype 'float'; there are float32, float64",
+    ),
+    "endless budget": (["sweep", "--budget", "inf"], "budget_s = inf must be a number of seconds"),
+    "NaN seconds": (["sweep", "--cell-seconds", "nan"], "cell_s = nan must be a number of seconds"),
+    "an empty list": (["sweep", "--sizes", ""], "sizes is empty; leave it out"),
+    "resume and more": (["sweep", "--resume", "old", "--sizes", "8"], "leave the other flags out"),
+    "out before a command": (["--out", "x", "kernels"], "--out before a command is the tour's"),
+    "a file without function": (["check", "odd.py"], "say which function of it: odd.py:function"),
+    "a check's time": (["check", "blas", "--timeout", "nan"], "timeout = nan must be a number of seconds"),
+    "a long name": (["train", "--data", "d" * 5000], "unknown data"),
     "run": (["report", "nowhere"], "nowhere: no records.jsonl there"),
     "no runs": (["report"], "runs: holds no run yet"),
     "foreign records": (["report", "foreign"], "holds no record of gemmlab's"),
@@ -128,6 +149,11 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(gemmlab_says, tmp_path, mis
     (tmp_path / "idx").mkdir()
     for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (tmp_path / "idx" / f"{part}-ubyte").write_bytes(b"\0\0\x08\x03\0\0\0\x02\0\0")
+    (tmp_path / "odd.py").write_text("def raising(a, b, c):\n    raise KeyError('no')\n")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "records.jsonl").touch()
+    for name in ("plan.json", "environment.json"):
+        (tmp_path / "old" / name).write_text("{}")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "records.jsonl").write_text("name,value\n")
     arguments, sentence = MISTAKES[mistake]
@@ -137,6 +163,38 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(gemmlab_says, tmp_path, mis
     assert err.count("\n") == 1, err
     assert sentence in err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import os; os._exit(0)", "exit code 0 during the trial 'loading'"),
+        ("while True: pass", "did not finish within 3 s during the trial 'loading'"),
+        ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+    ],
+)
+def test_a_kernel_file_that_does_not_survive_its_import_fails_the_check(gemmlab_says, tmp_path, code, says):
+    """It is imported in the child only: the command lives, and never says it was right."""
+    (tmp_path / "odd.py").write_text(f"{code}\ndef f(a, b):\n    return a @ b\n")
+    code, out, _ = gemmlab_says("check", "odd.py:f", "--timeout", "3")
+    assert code == 1
+    assert says in out
+
+
+def test_what_a_kernel_file_prints_is_not_in_the_json(gemmlab_says, tmp_path):
+    """Stdout is for results."""
+    (tmp_path / "loud.py").write_text("print('hello')\ndef f(a, b):\n    return a @ b\n")
+    _, out, _ = gemmlab_says("sweep", "--kernels", "loud.py:f", "--sizes", "8", "--launches", "1", "--json")
+    (cell,) = json.loads(out)["cells"]
+    assert cell["status"] == "ok"
+
+
+def test_a_network_that_could_not_be_timed_says_why(gemmlab_says):
+    """Not only in the records."""
+    _, out, _ = gemmlab_says(
+        "profile", "--arch", "4-2", "--batch", "2", "--kernel", "cublas", "--launches", "1"
+    )
+    assert "cublas: unavailable (" in out or "cublas: a training step" in out
 
 
 def blocks(language):

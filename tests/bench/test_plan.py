@@ -76,8 +76,8 @@ MISTAKES = {
     "a kind of data": ('data = "nromal"\n', "unknown data 'nromal'; did you mean 'normal'"),
     "launches": ("launches = 0\n", "launches = 0 must be a whole number"),
     "seconds": ('cell_s = "long"\n', "cell_s = 'long' must be a number of seconds"),
-    "alpha": ('alpha = "one"\n', "alpha = 'one' is no finite number"),
-    "infinite alpha": ("alpha = inf\n", "alpha = inf is no finite number"),
+    "alpha": ('alpha = "one"\n', "alpha = 'one' is no number between"),
+    "infinite alpha": ("alpha = inf\n", "alpha = inf is no number between"),
     "endless seconds": ("budget_s = inf\n", "budget_s = inf must be a number of seconds"),
     "an empty axis": ("kernels = []\n", "kernels is empty; leave it out"),
 }

@@ -34,7 +34,8 @@ def test_non_finite_numbers_are_strings_and_come_back_as_numbers(tmp_path):
     """JSON has no NaN."""
     writer = Writer(tmp_path, "r")
     values = [math.nan, math.inf, -math.inf, 1.5]
-    writer.append("cell", "c", kernel="k", threads=1, status="ok", values=values)
+    problem = {"m": 1, "n": 1, "k": 1, "dtype": "float32"}
+    writer.append("cell", "c", kernel="k", threads=1, status="ok", problem=problem, values=values)
     writer.close()
     (line,) = load(tmp_path).lines
     assert line["values"] == ["nan", "inf", "-inf", 1.5]
@@ -69,6 +70,15 @@ def test_writing_on_after_a_cut_line_starts_a_new_one(folder):
         ('{"schema": 99, "kind": "cell", "cell": "x"}', "of schema 99, this gemmlab reads 1"),
         ("\x00\x01", "not JSON"),
         ('{"schema": 1, "kind": "sample", "cell": "x", "round": 0}', "a sample without launch"),
+        (
+            '{"schema": 1, "kind": "cell", "cell": "x", "kernel": "k", "threads": 1, "status": "ok", "problem": 3}',
+            "a cell without problem.m",
+        ),
+        (
+            '{"schema": 1, "kind": "sample", "cell": "x", "launch": 0, "round": 0, "order": 0, "loops": 1, "seconds": 0}',  # noqa: E501
+            "a sample whose seconds is 0",
+        ),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_a_foreign_line_is_named_and_the_rest_used(folder, text, why):
