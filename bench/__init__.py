@@ -85,14 +85,14 @@ def profile(
     arch      widths, inputs first: [784, 512, 512, 10] or "784-512-512-10"
     kernels   names or mappings (`blas,1=numba-ikj,*.dW=python`), timed in turn
     model     activation, loss, optimizer, lr, dtype, data ("random", "digits" or a folder of IDX files)
-    settings  as of `sweep`
+    settings  as of `sweep`; a sample is 0.1 s of steps, because rows are means and means need many
 
     Raises ValueError, gemm.UnknownKernel, RunError.
     """
     from bench import engine, network, plan
 
     cells = network.cells(arch, batch, kernels, threads, **model)
-    whole = plan.Plan(cells=cells, **plan.settings(settings or {}, "profile"))
+    whole = plan.Plan(cells=cells, **plan.settings({"sample_s": 0.1} | (settings or {}), "profile"))
     return engine.start(whole, out, stem="profile", progress=progress)
 
 
