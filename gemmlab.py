@@ -33,8 +33,7 @@ gemm.commands.register(app)
 bench.commands.register(app, show=reports.show)
 reports.commands.register(app)
 
-# The main job: sizes that show the climb from Python loops to BLAS, and a network small enough for digits.
-SIZES = (16, 32, 64, 128, 256, 512, 1024)
+# The main job's network: small enough for digits. Its products are a sweep's default: the ladder's sizes.
 NETWORK: dict[str, Any] = {"arch": "64-256-128-10", "batch": 128, "data": "digits"}
 NETWORK_KERNELS = ("numba-ikj", "numba-blocked", "blas")
 
@@ -58,7 +57,7 @@ def tour(
     from bench import engine, network, plan
     from bench.progress import live
 
-    products = plan.Sweep(sizes=SIZES).cells()
+    products = plan.Sweep().cells()
     steps = network.cells(kernels=NETWORK_KERNELS, **NETWORK)
     quick = plan.Plan(
         cells=products + steps, launches=plan.PRECISIONS["quick"], rounds=5, sample_s=0.01, cell_s=2.5

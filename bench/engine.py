@@ -99,8 +99,8 @@ class _Engine:
         self.next_launch = 0
         if before:
             self._recall(before)
+        self.writer = Writer(folder, folder.name)  # first: it refuses a run that somebody else is writing
         self.scratch = tempfile.TemporaryDirectory(prefix="gemmlab-")
-        self.writer = Writer(folder, folder.name)
 
     def _recall(self, before: Run) -> None:
         """What an earlier, killed process of this run has done already."""
@@ -116,7 +116,7 @@ class _Engine:
         for cell, lines in by_cell.items():
             self.complete[cell] = {launch for launch, _ in whole_launches(lines, self.plan.rounds)}
             first = next((line["first_call_s"] for line in lines if "first_call_s" in line), None)
-            worst = max(float(line["error_ratio"]) for line in lines)
+            worst = max(float(line.get("error_ratio", math.nan)) for line in lines)
             self.opened[cell] = {"first_call_s": first, "error_ratio": worst}
             if sizes[cell]:
                 flops, moved = map(sum, zip(*sizes[cell].values()))

@@ -26,6 +26,7 @@ LONGEST = 86_400
 PRECISIONS = {"quick": 3, "default": 6, "precise": 12}
 # alpha and beta beyond this overflow float32 before they say anything.
 LARGEST = 1e30
+# What a sweep does that names no size: they show the climb from Python loops to BLAS.
 LADDER_SIZES = (16, 32, 64, 128, 256, 512, 1024)
 
 
