@@ -1,0 +1,85 @@
+"""The witness: what disturbed a sample is seen, and by how much."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.cgroups import group
+from bench.witness import FIGURES, Witness
+
+
+def spin(seconds):
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+def test_every_figure_is_there_and_none_is_negative():
+    """Also for nothing at all."""
+    with Witness() as seen:
+        pass
+    assert set(seen.figures) == set(FIGURES)
+    assert all(value is None or value >= 0 for value in seen.figures.values())
+
+
+def test_the_time_of_this_process_is_its_own():
+    """A tenth of a second of spinning is a tenth of a second of CPU time."""
+    with Witness() as seen:
+        spin(0.1)
+    assert 0.03 < seen.figures["cpu_s"] < 0.13
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this kernel keeps no schedstat")
+def test_a_neighbour_on_the_same_core_shows_as_waiting():
+    """Wall time is CPU time plus waiting, to within a few percent: what is taken off is what was lost."""
+    allowed = os.sched_getaffinity(0)
+    core = {min(allowed)}
+    hog = subprocess.Popen(
+        [sys.executable, "-c", f"import os\nos.sched_setaffinity(0, {core})\nwhile True: pass"]
+    )
+    try:
+        os.sched_setaffinity(0, core)
+        time.sleep(0.3)
+        with Witness() as seen:
+            began = time.perf_counter()
+            spin(0.3)
+            wall = time.perf_counter() - began
+    finally:
+        os.sched_setaffinity(0, allowed)
+        hog.kill()
+        hog.wait()
+    figures = seen.figures
+    assert figures["waited_s"] > 0.05
+    assert figures["waited_s"] + figures["cpu_s"] == pytest.approx(wall, rel=0.1)
+    assert figures["switches"] > 3
+    assert figures["other_s"] > 0.03
+
+
+def fake(tmp_path, text):
+    own = tmp_path / "cgroup"
+    own.write_text(text)
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    return mount, own
+
+
+def test_a_group_of_version_two_is_the_one_that_the_process_is_in(tmp_path):
+    """One tree for all controllers."""
+    mount, own = fake(tmp_path, "0::/user/session\n")
+    (mount / "cgroup.controllers").touch()
+    (mount / "user" / "session").mkdir(parents=True)
+    assert group("cpu", mount, own) == mount / "user" / "session"
+
+
+def test_a_group_of_version_one_has_a_tree_for_each_controller(tmp_path):
+    """Controllers may be mounted together, and the path may be one that a container does not see."""
+    mount, own = fake(tmp_path, "4:memory:/hidden\n2:cpu,cpuacct:/jobs/7\n")
+    (mount / "cpu,cpuacct" / "jobs" / "7").mkdir(parents=True)
+    (mount / "memory").mkdir()
+    assert group("cpu", mount, own) == mount / "cpu,cpuacct" / "jobs" / "7"
+    assert group("memory", mount, own) == mount / "memory"
+    assert group("pids", mount, own) is None
