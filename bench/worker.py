@@ -79,8 +79,11 @@ class Host:
 
 
 def _failure(error: Exception) -> dict[str, Any]:
+    from bench.manners import Meddled
     from bench.subjects import Wrong
 
+    if isinstance(error, Meddled):
+        return {"status": "failed", "reason": str(error)}
     if isinstance(error, Wrong):
         return {"status": "wrong", "reason": str(error), "error_ratio": error.error_ratio}
     traceback.print_exc()  # into the worker's log
