@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import gemm
-from bench.environment import environment, last_cache
+from bench.environment import caches, environment
 from bench.plan import Cell, Plan, check_memory, names_in, unfrozen
 from bench.processes import Gone, Worker
 from bench.progress import Progress, Silent
@@ -346,7 +346,7 @@ class _Engine:
         try:
             answer = self._worker(CEILING, cell.threads).ask(
                 self.plan.timeout_s, do="ceiling", name=name, dtype=cell.dtype, threads=cell.threads,
-                last_cache=last_cache(),
+                caches=caches(),
             )  # fmt: skip
         except Gone:
             self._bury(CEILING, cell.threads)

@@ -253,8 +253,8 @@ def check_memory(cells: Iterable[Cell]) -> None:
 
 
 def ceiling_memory() -> int:
-    """Bytes of the buffers between which the memory's bandwidth is measured, read and copy."""
-    return 3 * stream_size(last_cache())
+    """Bytes of the buffer in which every level's bandwidth is measured."""
+    return stream_size(last_cache())
 
 
 def memory(cells: Iterable[Cell]) -> int:

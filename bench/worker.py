@@ -60,13 +60,13 @@ class Host:
         self.subject = {"problem": Product, "model": TrainingStep}[what](**arguments)
         return self.subject.open(sample_s)
 
-    def _ceiling(self, name: str, dtype: str, threads: int, last_cache: int) -> dict[str, Any]:
+    def _ceiling(self, name: str, dtype: str, threads: int, caches: dict[str, int]) -> dict[str, Any]:
         from bench.ceilings import Ceiling
 
         key = (name, dtype if name == "fma" else None, threads)
         self.ceilings = getattr(self, "ceilings", {})
         if key not in self.ceilings:
-            self.ceilings[key] = Ceiling(name, dtype, threads, last_cache)
+            self.ceilings[key] = Ceiling(name, dtype, threads, caches)
         seconds, work = self.ceilings[key].sample()
         return {"seconds": seconds, "work": work, "unit": self.ceilings[key].unit}
 
