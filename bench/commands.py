@@ -20,7 +20,9 @@ Show = Callable[[Run], None]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: a new one in runs/).")]
 Threads = Annotated[str | None, typer.Option(help="Threads, as 1,2 (default: all cores).")]
-Precision = Annotated[str | None, typer.Option(help="quick, default or precise: 3, 6 or 12 launches.")]
+Precision = Annotated[
+    str | None, typer.Option(help="quick, default or precise: 3, 6 or 12 launches, or 24 if still wide.")
+]
 Launches = Annotated[int | None, typer.Option(help="Launches, in place of --precision.")]
 Rounds = Annotated[int | None, typer.Option(help="Samples of each cell in each launch (5).")]
 Budget = Annotated[float | None, typer.Option(help="Seconds after which no further launch begins.")]
@@ -193,7 +195,7 @@ def _settings(precision: str | None, limits: Line, from_file: Line | None = None
 
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
-    chosen = {"launches": PRECISIONS[precision]} if precision else {}
+    chosen = PRECISIONS[precision] if precision else {}
     given = {key: value for key, value in limits.items() if value is not None}
     return settings((from_file or {}) | chosen | given, "flags")
 
