@@ -250,7 +250,8 @@ class _Engine:
             return False
         what: Line
         if cell.problem:
-            what = {"what": "problem", "problem": cell.problem.record(), "reference_at": reference_at}
+            problem = cell.problem.record()
+            what = {"what": "problem", "problem": problem, "cache": cell.cache, "reference_at": reference_at}
         else:
             what = {"what": "model", "model": unfrozen(cell.model)}
         self.progress.note(f"{_short(cell.kernel)} {cell.problem or _model_name(cell)}: verifying")

@@ -241,7 +241,11 @@ class Product:
         self._verify_guards((changed, *others))
         ratios = [self._verify_changed(changed, row), *(self._verify(copy.c) for copy in others)]
         self.manners.check()
-        return {"loops": self.loops, "seconds": spent / 1e9 / self.loops, "error_ratio": max(ratios)} | seen.figures
+        return {
+            "loops": self.loops,
+            "seconds": spent / 1e9 / self.loops,
+            "error_ratio": max(ratios),
+        } | seen.figures
 
     def _prepare(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Call:
         return gemm.prepare(a, b, c, kernel=self.kernel, **self._scalars())
