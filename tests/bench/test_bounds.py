@@ -62,13 +62,14 @@ def test_below_a_third_of_everything_the_kernel_itself_is_what_it_costs():
 
 def test_the_level_is_the_fastest_that_holds_the_working_set():
     """Private caches count once for each thread; cold operands lie in memory, whatever their size."""
-    sizes = {20 * KiB: "L1", 40 * KiB: "L2", 2 * MiB: "L3", 33 * MiB: "DRAM"}
+    sizes = {20 * KiB: "L1", 40 * KiB: "L2", 2 * MiB: "L3", 34 * MiB: "DRAM"}
     assert {size: home(size, CACHES, 1) for size in sizes} == sizes
+    assert home(32 * MiB + 8 * KiB, CACHES, 1) == "L3"  # with L2's help
     assert home(40 * KiB, CACHES, 2) == "L1"
     assert home(2 * MiB, CACHES, 2) == "L2"
-    assert home(33 * MiB, CACHES, 8) == "DRAM"  # one last cache, unless somebody says more
-    assert home(33 * MiB, CACHES, 8, {"L3": 2}) == "L3"
-    assert home(33 * MiB, CACHES, 1, {"L3": 2}) == "DRAM"  # one thread uses one of them
+    assert home(50 * MiB, CACHES, 8) == "DRAM"  # one last cache, unless somebody says more
+    assert home(50 * MiB, CACHES, 8, {"L3": 2}) == "L3"
+    assert home(50 * MiB, CACHES, 1, {"L3": 2}) == "DRAM"  # one thread uses one of them
     assert home(1, {}, 1) is None
     assert of(1e6, 20 * KiB, 1e-5, cold=True)["level"] == "DRAM"
 
