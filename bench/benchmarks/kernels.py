@@ -77,7 +77,8 @@ def peak():
     """(dtype, threads) -> FLOP/s of fused multiply-adds: the best sample so far, five more taken at each call."""
     from bench.ceilings import Ceiling
 
-    ceiling, best = cache(partial(Ceiling, "fma")), {}
+    ceiling = cache(partial(Ceiling, "fma"))
+    best: dict = {}
 
     def measured(*at):
         samples = [ceiling(*at).sample() for _ in range(5)]
@@ -119,13 +120,12 @@ def test_kernel(benchmark, peak, kernel, n, threads, dtype):
     if benchmark.enabled:
         rate = problem.flops / benchmark.stats.stats.median
         # of a GPU no ceiling is measured here
-        share = None if on_device else rate / peak(dtype, threads)
-        possible = share is not None and share <= IMPOSSIBLE
+        share = float("nan") if on_device else rate / peak(dtype, threads)
         benchmark.extra_info |= {
             "kernel": kernel.name,
             "dtype": dtype,
             "threads": None if on_device else threads,
             "gflops": rate / 1e9,
-            "percent_of_peak": 100 * share if possible else None,
+            "percent_of_peak": 100 * share if share <= IMPOSSIBLE else None,
             "error_ratio": worst,
         }

@@ -23,6 +23,7 @@ class DeviceArray(np.ndarray):
 
 
 def matmul(a, b, out):
+    assert len(queue) < 20_000, "the device is given work and nobody waits for it"
     queue.append((a, b, out))
 
 
