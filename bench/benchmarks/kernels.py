@@ -1,6 +1,6 @@
 """The kernels under pytest-benchmark, for people who live in pytest.
 
-    pytest bench/benchmarks --benchmark-enable                             everything, a few minutes
+    pytest bench/benchmarks --benchmark-enable                             everything, a minute or two
     pytest bench/benchmarks --benchmark-enable -k "blas and 256"           a part of it
 
 Every product is verified and then timed; kernel, dtype, threads, GFLOP/s, % of the FMA ceiling measured in this
