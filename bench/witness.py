@@ -1,0 +1,115 @@
+"""Witness: what else happened to this process while a sample was taken.
+
+    with Witness() as seen:
+        spent = clock(call, loops)
+    seen.figures
+
+waited_s     core-seconds that threads of this process were ready to run and had no core: something else ran
+             there (the scheduler's own account, /proc/self/task/*/schedstat, in nanoseconds)
+cpu_s        core-seconds that this process used
+switches     times that a thread of it was taken off its core although it wanted to go on
+other_s      core-seconds that others used on this machine (clock ticks of 10 ms: small values are noise)
+steal_s      core-seconds that the hypervisor gave to somebody else (clock ticks too)
+throttled_s  seconds that the control group's CPU quota held this process back
+
+None where the system does not tell. The reading costs some tens of microseconds, outside the sample.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+from bench.cgroups import folders
+
+FIGURES = ("waited_s", "cpu_s", "switches", "other_s", "steal_s", "throttled_s")
+
+
+class Witness:
+    """A context: `figures` says what happened between its beginning and its end."""
+
+    figures: dict[str, Any]
+
+    def __enter__(self) -> Witness:
+        self._before = _read()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        after = _read()
+        before = self._before
+        found = {
+            key: None if before[key] is None or after[key] is None else max(0, after[key] - before[key])
+            for key in before
+        }
+        busy = found.pop("busy_s")
+        cpu = found["cpu_s"]
+        self.figures = found | {"other_s": None if busy is None else max(0.0, busy - cpu)}
+
+
+def _read() -> dict[str, Any]:
+    busy, steal = _machine()
+    return {
+        "waited_s": _waited(), "cpu_s": process_time(), "switches": _switches(), "busy_s": busy,
+        "steal_s": steal, "throttled_s": _throttled(),
+    }  # fmt: skip
+
+
+def _waited() -> float | None:
+    total = 0
+    try:
+        for task in os.listdir("/proc/self/task"):
+            try:
+                with open(f"/proc/self/task/{task}/schedstat", "rb") as file:
+                    total += int(file.read().split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # the thread has ended meanwhile
+    except (OSError, IndexError):
+        return None
+    return total / 1e9
+
+
+def _switches() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _machine() -> tuple[float | None, float | None]:
+    """Core-seconds busy and stolen since the machine started, over all its cores."""
+    try:
+        with open("/proc/stat", "rb") as file:
+            user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    except (OSError, ValueError):
+        return None, None
+    tick = _tick()
+    return (user + nice + system + irq + softirq) * tick, steal * tick
+
+
+@cache
+def _tick() -> float:
+    return 1 / os.sysconf("SC_CLK_TCK")
+
+
+def _throttled() -> float | None:
+    """Seconds that a CPU quota held this process back: version 2 in microseconds, version 1 in nanoseconds."""
+    total = None
+    for file in _accounts():
+        try:
+            with open(file) as open_file:
+                lines = dict(line.split() for line in open_file)
+        except (OSError, ValueError):
+            continue
+        spent = int(lines.get("throttled_usec", 0)) / 1e6 + int(lines.get("throttled_time", 0)) / 1e9
+        total = max(spent, total or 0.0)
+    return total
+
+
+@cache
+def _accounts() -> tuple[Path, ...]:
+    """The CPU accounts of this process's control groups, its own and those above it."""
+    return tuple(folder / "cpu.stat" for folder in folders("cpu"))
