@@ -7,11 +7,12 @@ draws, and a table of all of them would look surer than it is.
 The two tools then agree as far as they can. gemmlab's ratio of two kernels is the geometric mean of one ratio
 per launch; the columns that pytest-benchmark prints are taken of each kernel alone, so the ratio of two
 Medians is another figure. `extra_info.speedup_over` holds gemmlab's, with its interval, against every other
-kernel of the group: the digits of `gemmlab compare`. And the two cannot be far apart: a median lies within
-one standard deviation of its mean, also in logarithms, so for two kernels that took part in the same launches
-the ratio of Medians is within a factor exp(spread of one + spread of the other) of the paired ratio,
-`extra_info.spread` being the standard deviation of the logarithms. What pytest-benchmark cannot know is the
-pairing: where a slow launch slows both kernels, its columns spread and the paired interval does not.
+kernel of the group, the digits of `gemmlab compare`; `extra_info.floor` is what no verdict is given below. And
+the two cannot be far apart: a median lies within one standard deviation of its mean, also in logarithms, so for
+two kernels that took part in the same launches the ratio of Medians is within a factor exp(spread of one +
+spread of the other) of the paired ratio, `extra_info.spread` being the standard deviation of the logarithms.
+What pytest-benchmark cannot know is the pairing: where a slow launch slows both kernels, its columns spread and
+the paired interval does not.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.records import Line, Run, canonical, number
-from bench.statistics import Interval, Result, results, speedup
+from bench.statistics import Floor, Interval, Result, floor_for, floors, results, speedup
 
 # The version of pytest-benchmark whose layout this is.
 LAYOUT = "5.3.1"
@@ -42,13 +43,13 @@ def document(run: Run) -> Line:
     measured = [result for result in results(run) if result.status == "ok" and result.medians]
     if not measured:
         raise ValueError(f"{run.path}: holds no figures to export{_because(run)}")
-    calls = _calls(run)
+    calls, known = _calls(run), floors(run)
     names: set[str] = set()
     return {
         "machine_info": _machine(run.environment),
         "commit_info": _commit(run.environment.get("git")),
         "benchmarks": [
-            _benchmark(result, measured, calls[result.cell["cell"]], names) for result in measured
+            _benchmark(result, measured, known, calls[result.cell["cell"]], names) for result in measured
         ],
         "datetime": run.environment.get("time") or measured[0].cell["time"],
         "version": LAYOUT,
@@ -114,7 +115,9 @@ def label(result: Result) -> str:
     return ", ".join([" ".join([what, *others]), threads, result.cell.get("cache") or "hot"])
 
 
-def _benchmark(result: Result, measured: Sequence[Result], calls: int, names: set[str]) -> Line:
+def _benchmark(
+    result: Result, measured: Sequence[Result], known: Sequence[Floor], calls: int, names: set[str]
+) -> Line:
     group = label(result)
     kernel = _named(result)
     identifier = group.replace(", ", "-").replace(" ", "-")
@@ -131,13 +134,13 @@ def _benchmark(result: Result, measured: Sequence[Result], calls: int, names: se
         "fullname": f"gemmlab::{name}",
         "params": params,
         "param": name.removeprefix(kernel)[1:-1],
-        "extra_info": _extra(result, [other for other in measured if other is not result]),
+        "extra_info": _extra(result, measured) | {"floor": _or_null(floor_for(known, result))},
         "options": {"unit": "launch", "timer": "perf_counter_ns"},
         "stats": stats(list(result.medians.values()), calls),
     }
 
 
-def _extra(result: Result, others: Sequence[Result]) -> Line:
+def _extra(result: Result, measured: Sequence[Result]) -> Line:
     seconds, rate, share = result.seconds, result.rate, result.share_of_peak
     logs = [math.log(value) for value in result.medians.values()]
     return {
@@ -158,8 +161,8 @@ def _extra(result: Result, others: Sequence[Result]) -> Line:
         "spread": statistics.pstdev(logs),
         "speedup_over": {
             _named(other): _interval(speedup(other, result))
-            for other in others
-            if _grouped(other) == _grouped(result)
+            for other in measured
+            if other is not result and _grouped(other) == _grouped(result)
         },
         **{key: result.cell.get(key) for key in TOLD},
     }
@@ -216,14 +219,15 @@ def _machine(environment: Line) -> Line:
     }
 
 
-def _commit(git: Any) -> Line:
-    """Of `1234abcd+`: the revision, and that files were changed since."""
-    known = isinstance(git, str)
+def _commit(git: Line | str | None) -> Line:
+    """The revision, and whether files were changed since; older runs have `1234abcd+`."""
+    if isinstance(git, str):
+        git = {"commit": git.rstrip("+"), "dirty": git.endswith("+")}
     return {
-        "id": git.rstrip("+") if known else "unversioned",
+        "id": git["commit"] if git else "unversioned",
         "time": None,
         "author_time": None,
-        "dirty": known and git.endswith("+"),
+        "dirty": bool(git and git["dirty"]),
         "project": "gemmlab",
         "branch": "(unknown)",
     }

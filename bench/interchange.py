@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.benchmark_json import document
 from bench.records import Line, Run, RunError, finite, load, not_over_records, number
-from bench.statistics import Interval, Result, results
+from bench.statistics import Interval, Result, floor_for, floors, results
 
 if TYPE_CHECKING:
     import pyarrow
@@ -68,6 +68,7 @@ FIGURES: Columns = {
     "percent_of_peak": (float, "of the FMA rate measured in the same launches"),
     "percent_of_peak_low": (float, "low end of its 95 % interval"),
     "percent_of_peak_high": (float, "high end of its 95 % interval"),
+    "floor": (float, "A/A: the difference (0.01 is 1 %) below which no verdict is given"),
     "error_ratio": (float, "largest error of an element over what rounding allows it"),
     "flops": (int, "floating-point operations of a call"),
     "bytes": (int, "compulsory traffic of a call"),
@@ -190,7 +191,12 @@ def rows(run: Run, samples: bool = False) -> list[Line]:
     """
     found = results(run)
     if not samples:
-        return [_typed(_identity(run, result) | _figures(result), False) for result in found]
+        known = floors(found)
+        floor = {result.cell["cell"]: floor_for(known, result) for result in found}
+        return [
+            _typed(_identity(run, result) | _figures(result) | {"floor": floor[result.cell["cell"]]}, False)
+            for result in found
+        ]
     by_cell = {result.cell["cell"]: (_identity(run, result), result) for result in found}
     lines = [line for line in run.lines if line["kind"] in ("sample", "step") and line["cell"] in by_cell]
     flat = []

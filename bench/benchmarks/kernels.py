@@ -76,8 +76,9 @@ def threads(request):
 def peak():
     """(dtype, threads) -> FLOP/s of fused multiply-adds: the best sample so far, five more taken at each call."""
     from bench.ceilings import Ceiling
+    from bench.environment import caches
 
-    ceiling = cache(partial(Ceiling, "fma"))
+    ceiling = cache(partial(Ceiling, "fma", caches=caches()))
     best: dict = {}
 
     def measured(*at):

@@ -17,7 +17,7 @@ from pytest_benchmark.stats import Stats
 import bench
 from bench import benchmark_json, interchange
 from bench.records import Run, RunError
-from bench.statistics import results, speedup
+from bench.statistics import floors, results, speedup
 
 ROUNDS, LAUNCHES = 3, 5
 PROBLEM = {
@@ -159,8 +159,27 @@ def test_the_data_are_the_medians_of_launches(run):
     assert extra["gflops"] == pytest.approx(2 * 64**3 / extra["seconds"] / 1e9)
     assert (extra["kernel"], extra["launches"], extra["error_ratio"]) == ("slow", LAUNCHES, 0.25)
     assert extra["percent_of_peak"] is None  # no ceiling was measured
-    assert (document["commit_info"]["id"], document["commit_info"]["dirty"]) == ("0123456789ab", True)
     assert document["machine_info"]["cpu"] == {"brand_raw": "EPYC", "count": 2}
+
+
+def test_the_floor_stands_beside_the_ratios(run):
+    """In JSON and in the tables; null where no A/A was measured."""
+    (fast,) = [result for result in results(run) if result.cell["cell"] == "b"]
+    twin = [seconds * 1.01**at for at, seconds in enumerate(fast.medians.values())]
+    run.lines += taken("b", twin, "twin")
+    (found,) = floors(run)
+    extra = {b["extra_info"]["cell"]: b["extra_info"] for b in benchmark_json.document(run)["benchmarks"]}
+    assert (extra["a"]["floor"], extra["b"]["floor"], extra["d"]["floor"]) == (found.value, found.value, None)
+    rows = {row["cell"]: row["floor"] for row in interchange.rows(run)}
+    assert (rows["a"], rows["d"]) == (found.value, None)
+
+
+@pytest.mark.parametrize("git", ["0123456789ab+", {"commit": "0123456789ab", "dirty": True}])
+def test_the_commit_is_named_by_new_runs_and_old(run, git):
+    """As an object, or as a text with a plus."""
+    run.environment["git"] = git
+    commit = benchmark_json.document(run)["commit_info"]
+    assert (commit["id"], commit["dirty"]) == ("0123456789ab", True)
 
 
 def test_cells_of_one_name_are_kept_apart():
