@@ -177,7 +177,7 @@ def _grouped(result: Result) -> str:
 def _named(result: Result) -> str:
     """The kernel, with the revision that it is of where a run holds two."""
     revision = result.cell.get("revision")
-    return f"{result.kernel}@{revision}" if revision else result.kernel
+    return f"{result.kernel}@{revision[:12]}" if revision else result.kernel
 
 
 def _quartile(ordered: Sequence[float]) -> float:
