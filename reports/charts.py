@@ -15,6 +15,7 @@ from reports.climb import climb
 from reports.layers import layers
 from reports.rates import rates
 from reports.selection import Comparison, Ladder, Selection, Training, ladders
+from reports.sentences import level
 from reports.shapes import shapes
 
 if TYPE_CHECKING:
@@ -138,12 +139,12 @@ def _numbered(found: list[Chart]) -> list[Chart]:
 def _seen_in_rates(comparison: Comparison) -> str:
     largest = next(n for n in reversed(comparison.sizes) if comparison.at((n, n, n)))
     there = comparison.at((largest, largest, largest))
-    best = min(there, key=lambda kernel: there[kernel].seconds.value)
-    share = there[best].share_of_peak.value
+    first = level(comparison, there)
+    share = there[first[0]].share_of_peak.value
     reach = f", {wording.percent(share)} of the measured peak (dashed)" if math.isfinite(share) else ""
-    rate = wording.gflops(there[best].rate.value)
+    lead = f"{wording.listed(first)} {'is' if len(first) == 1 else 'are'} the fastest with"
     return (
-        f"At n = {largest} {best} is the fastest with {rate} GFLOP/s{reach}; "
+        f"At n = {largest} {lead} {wording.gflops(there[first[0]].rate.value)} GFLOP/s{reach}; "
         "both axes are logarithmic, shaded ticks are 95 % intervals."
     )
 
@@ -153,6 +154,10 @@ def _seen_in_ladder(ladder: Ladder) -> str:
     hollow = (
         "; hollow bars are predictions, not measurements" if any(r.predicted for r in ladder.rungs) else ""
     )
+    if not best.predicted and not ladder.differs(best):
+        return (
+            f"Nothing can be told from {ladder.baseline} here: the differences are within the noise{hollow}."
+        )
     return (
         f"From {ladder.baseline} to {best.kernel} is a factor of "
         f"{wording.factor(best.speedup.value).rstrip('×')}{wording.within(best.speedup)}{hollow}."

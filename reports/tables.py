@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Run
-from bench.statistics import Profile, Row
-from reports import wording
+from bench.statistics import Profile, Result, Row
+from reports import alike, costs, remarks, wording
 from reports.selection import Comparison, Ladder, ladders, measured, select
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # what stands where a number is missing: at most seven letters, for 80 columns
 MARKS = {"unavailable": "n/a", "impossible": "imposs."}
 COLUMNS = 7
+HANDFUL = 4
 
 
 def sweep(comparison: Comparison) -> Group:
@@ -28,28 +30,50 @@ def sweep(comparison: Comparison) -> Group:
     if math.isfinite(comparison.peak):
         parts.append(f"measured peak: {wording.gflops(comparison.peak)} GFLOP/s (fused multiply-add)")
     parts += _reasons(comparison)
-    return _titled(f"GFLOP/s: {comparison.name}", *parts)
+    return titled(f"GFLOP/s: {comparison.name}", *parts)
 
 
 def ladder(ladder: Ladder) -> Group:
-    """Slowest first: time, GFLOP/s, % of peak, times faster than the baseline, with the 95 % interval."""
+    """Slowest first: time, GFLOP/s, % of peak, times faster than the baseline, its 95 % interval, what bounds it.
+
+    Below: what compiling costs, and what a kernel against itself came to.
+    """
     title = f"{wording.shape(*ladder.shape)}, {ladder.comparison.name}: against {ladder.baseline}"
-    table = _table("kernel", "time", "GFLOP/s", "% of peak", "times faster", "95 % interval")
+    bounds = {rung.kernel: costs.bound(rung.result, brief=True) for rung in ladder.rungs}
+    known = any(bounds.values())
+    columns = ("time", "GFLOP/s", "% peak", "speed-up", "95 % interval", *(["bound by"] if known else []))
+    table = new_table("kernel", *columns, gap=2)
     for rung in ladder.rungs:
         result, speedup = rung.result, wording.factor(rung.speedup.value)
-        if rung.predicted:
-            row = (wording.duration(rung.predicted), wording.NOTHING, wording.NOTHING, speedup, "predicted")
-        else:
-            sure = "baseline" if rung.kernel == ladder.baseline else wording.bounds(rung.speedup)
-            row = (
-                wording.duration(result.seconds.value),
-                wording.gflops(result.rate.value),
-                wording.share(result.share_of_peak.value),
-                speedup,
-                sure,
-            )
-        _add(table, rung.kernel, *row)
-    return _titled(title, table)
+        seconds, rate, share = rung.predicted or result.seconds.value, wording.NOTHING, wording.NOTHING
+        if not rung.predicted:
+            rate, share = wording.gflops(result.rate.value), wording.share(result.share_of_peak.value)
+        sure = ladder.sure(rung, "within noise")
+        row = (
+            wording.duration(seconds),
+            rate,
+            share,
+            speedup,
+            sure,
+            *([bounds[rung.kernel]] if known else []),
+        )
+        add_row(table, rung.kernel, *row)
+    return titled(title, table, *costs.compiling(ladder), remarks.floor_under(ladder))
+
+
+def doubts(results: Sequence[Result]) -> Group | None:
+    """What spoils a run's results: the most serious first, alike ones together, a handful of them."""
+    found = remarks.remarks(results)
+    if not found:
+        return None
+    cells = {id(result) for remark in found for result in remark.cells}
+    measured_ones = sum(map(measured, results))
+    lines = [
+        f"{remarks.places(remark.cells, measured_ones)}: {remark.sentence}" for remark in found[:HANDFUL]
+    ]
+    if len(found) > HANDFUL:
+        lines.append(f"and {len(found) - HANDFUL} more in the report")
+    return titled(f"In doubt: {len(cells)} of {wording.plural(measured_ones, 'measured cell')}", *lines)
 
 
 def profile(profile: Profile) -> Group:
@@ -57,13 +81,13 @@ def profile(profile: Profile) -> Group:
     model = wording.architecture(profile.result.model)
     threads = wording.plural(profile.result.threads, "thread")
     title = f"{profile.result.kernel}: a training step of {model}, {threads}"
-    table = _table("op", *PROFILE)
+    table = new_table("op", *PROFILE)
     for row in profile.rows:
-        _add(table, operation(row), *figures(row, profile.peak))
+        add_row(table, operation(row), *figures(row, profile.peak))
     table.add_section()
     for name, columns in sums(profile):
-        _add(table, name, *columns)
-    return _titled(title, table, accounted(profile))
+        add_row(table, name, *columns)
+    return titled(title, table, accounted(profile))
 
 
 def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
@@ -79,6 +103,8 @@ def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
         console.print(sweep(comparison))
         for first in ladders(comparison, baseline)[:1]:
             console.print(ladder(first))
+    if (doubted := doubts(selected.results)) is not None:
+        console.print(doubted)
     for result in selected.results:
         if result.model and not measured(result):
             console.print(
@@ -159,7 +185,7 @@ def accounted(profile: Profile) -> str:
 
 
 def _sizes(comparison: Comparison, sizes: list[int]) -> Table:
-    table = _table("kernel \\ n", *map(str, sizes))
+    table = new_table("kernel \\ n", *map(str, sizes))
     for kernel, row in comparison.cells.items():
         results = [row.get((n, n, n)) for n in sizes]
         marks = [
@@ -171,17 +197,17 @@ def _sizes(comparison: Comparison, sizes: list[int]) -> Table:
             for r in results
         ]
         if any(marks):
-            _add(table, kernel, *(mark if mark != "ok" else "no data" for mark in marks))
+            add_row(table, kernel, *(mark if mark != "ok" else "no data" for mark in marks))
     return table
 
 
 def _shapes(comparison: Comparison) -> Table:
-    table = _table("m × n × k", "kernel", "time", "GFLOP/s", "% of peak")
+    table = new_table("m × n × k", "kernel", "time", "GFLOP/s", "% of peak")
     for shape in comparison.oblong:
         for kernel, row in comparison.cells.items():
             if shape in row and measured(row[shape]):
                 result = row[shape]
-                _add(
+                add_row(
                     table,
                     wording.shape(*shape),
                     kernel,
@@ -190,31 +216,32 @@ def _shapes(comparison: Comparison) -> Table:
                     wording.share(result.share_of_peak.value),
                 )
             elif shape in row:
-                _add(table, wording.shape(*shape), kernel, MARKS.get(row[shape].status, row[shape].status))
+                add_row(table, wording.shape(*shape), kernel, MARKS.get(row[shape].status, row[shape].status))
     return table
 
 
 def _reasons(comparison: Comparison) -> list[str]:
-    """One line for each kernel, status and reason among the cells without a time."""
-    told: dict[tuple[str, str, str], list[str]] = {}
+    """One line for each kernel and status among the cells without a time, where the reasons are alike."""
+    told: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
     for kernel, row in comparison.cells.items():
         for shape, result in row.items():
             if not measured(result):
                 why = result.cell.get("reason") or ("no whole launch" if result.status == "ok" else "")
-                told.setdefault((kernel, result.status, why), []).append(
-                    wording.shape(*shape).removeprefix("n = ")
-                )
-    return [
-        f"{kernel} at {', '.join(where)}: {status}{f' ({why})' if why else ''}"
-        for (kernel, status, why), where in told.items()
-    ]
+                where = wording.shape(*shape).removeprefix("n = ")
+                told.setdefault((kernel, result.status, alike.template(why)), []).append((where, why))
+    lines = []
+    for (kernel, status, _), members in told.items():
+        why = alike.together([why for _, why in members])
+        at = ", ".join(where for where, _ in members)
+        lines.append(f"{kernel} at {at}: {status}{f' ({why})' if why else ''}")
+    return lines
 
 
 def _compact(value: float | None) -> str:
     return wording.scaled(value, "").replace(" ", "")
 
 
-def _titled(title: str, *parts: Any) -> Group:
+def titled(title: str, *parts: Any) -> Group:
     from rich.console import Group
     from rich.text import Text
 
@@ -223,20 +250,22 @@ def _titled(title: str, *parts: Any) -> Group:
     )
 
 
-def _add(table: Table, *cells: str) -> None:
+def add_row(table: Table, *cells: str) -> None:
     from rich.text import Text
 
     table.add_row(*map(Text, cells))  # a kernel may be called [red]
 
 
-def _table(first: str, *rest: str) -> Table:
+def new_table(first: str, *rest: str, gap: int | None = None) -> Table:
+    """`gap`: blanks between columns; default: three, and one where there are many columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1 if len(rest) < 9 else 0)
-    )
+    wide = 3 if len(rest) < 9 else 1  # one of them is the box's own
+    right = (gap or wide) // 2
+    padding = (0, right, 0, (gap or wide) - 1 - right)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
     table.add_column(Text(first), overflow="fold")
     for name in rest:
         table.add_column(Text(name), justify="right", no_wrap=True)
