@@ -155,9 +155,7 @@ def _seen_in_ladder(ladder: Ladder) -> str:
         "; hollow bars are predictions, not measurements" if any(r.predicted for r in ladder.rungs) else ""
     )
     if not best.predicted and not ladder.differs(best):
-        return (
-            f"Nothing can be told from {ladder.baseline} here: the differences are within the noise{hollow}."
-        )
+        return f"Nothing here is faster than {ladder.baseline} by more than the noise{hollow}."
     return (
         f"From {ladder.baseline} to {best.kernel} is a factor of "
         f"{wording.factor(best.speedup.value).rstrip('×')}{wording.within(best.speedup)}{hollow}."
