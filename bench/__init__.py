@@ -66,7 +66,8 @@ def sweep(
     data      kinds: normal (the default), uniform, integers, zeros, significands, denormals, wide
     batch     products in a stack that one call multiplies (1)
     alpha, beta  C <- alpha A B + beta C (1 and 0)
-    settings  launches, rounds, sample_s, cell_s, budget_s, timeout_s, seed (bench.plan.Plan)
+    settings  precision (quick, default, precise) or launches, rounds, sample_s, cell_s, budget_s, timeout_s, seed
+              (bench.plan.Plan)
 
     Raises ValueError for what cannot be planned, gemm.UnknownKernel, RunError for the folder.
     """

@@ -25,7 +25,7 @@ Precision = Annotated[
 ]
 Launches = Annotated[int | None, typer.Option(help="Launches, in place of --precision.")]
 Rounds = Annotated[int | None, typer.Option(help="Samples of each cell in each launch (5).")]
-Budget = Annotated[float | None, typer.Option(help="Seconds after which no further launch begins.")]
+Budget = Annotated[float | None, typer.Option(help="Seconds: as many launches, of 3, 6, 12 or 24, as fit.")]
 
 
 def register(app: typer.Typer, show: Show) -> None:
@@ -266,13 +266,15 @@ def _suites(as_json: bool) -> None:
 def _settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
     """Settings of a plan: flags before the file; --launches before --precision."""
     from bench.axes import settings
-    from bench.plan import PRECISIONS
 
-    if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
-    chosen = PRECISIONS[precision] if precision else {}
     given = {key: value for key, value in limits.items() if value is not None}
-    return settings((from_file or {}) | chosen | given, "flags")
+    if precision is not None:
+        given = {"precision": precision} | given
+    flags = settings(given, "flags")
+    before = from_file or {}
+    if "launches" in before and not given.keys() & {"launches", "precision"}:
+        flags.pop("launches", None)  # a budget: as many as fit of those that the file wants
+    return (before | {"looks": ()} if "launches" in flags else before) | flags
 
 
 def _resume(folder: Path) -> Run:
