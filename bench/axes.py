@@ -108,8 +108,8 @@ def suite(name: str, where: str) -> Line:
 def load_toml(path: str | Path) -> tuple[Sweep, Line]:
     """A sweep file: the sweep, and the settings of the run that it names.
 
-    Keys are those of Sweep, `suite` (whose axes the file's own replace), `precision`, and COUNTS and SECONDS of Plan. ValueError
-    says the line of a syntax error, and the nearest name for an unknown key.
+    Keys are those of Sweep, `suite` (whose axes the file's own replace), `precision`, and COUNTS and SECONDS of
+    Plan. ValueError says the line of a syntax error, and the nearest name for an unknown key.
     """
     table = _read(path)
     others = (*COUNTS, *SECONDS, "precision")
