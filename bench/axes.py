@@ -176,7 +176,7 @@ def settings(values: Line, where: str) -> Line:
     precision = values.pop("precision", None)
     if precision is not None:
         (precision,) = _known(f"{where}: unknown precision", [precision], tuple(PRECISIONS))
-        values = PRECISIONS[precision] | values
+        values = ({} if "launches" in values else PRECISIONS[precision]) | values
     elif "budget_s" in values and "launches" not in values:
         values["launches"] = DECLARED[-1]
     for key, value in values.items():

@@ -184,9 +184,9 @@ def test_a_precision_stands_for_its_launches():
     """In Python, in a file and as a flag; launches of one's own win; a budget alone takes what fits."""
     assert settings({"precision": "quick"}, "x") == {"launches": 3}
     assert settings({"precision": "precise"}, "x") == {"launches": 24, "looks": (12,)}
-    assert settings({"precision": "quick", "launches": 5}, "x") == {"launches": 5}
+    assert settings({"precision": "precise", "launches": 5}, "x") == {"launches": 5}
     assert settings({"budget_s": 9.0}, "x") == {"budget_s": 9.0, "launches": 24}
-    with pytest.raises(ValueError, match="x: unknown precision 'fine'; there are quick, default, precise"):
+    with pytest.raises(ValueError, match="x: unknown precision 'fine'; there are default, precise, quick"):
         settings({"precision": "fine"}, "x")
 
 
