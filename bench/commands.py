@@ -1,4 +1,4 @@
-"""The commands of this room: check, sweep, profile, train, machine.
+"""The commands of this room: check, sweep, profile, train, machine, compare.
 
 Each is a function of the library first (`bench.sweep`, ...); here flags become arguments and results become
 text. Tables of records are drawn by `show`, which the front door brings along: this room does not draw.
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench import compare_command
 from bench.records import Line, Run, finite
 
 Show = Callable[[Run], None]
@@ -26,8 +27,9 @@ Rounds = Annotated[int | None, typer.Option(help="Samples of each cell in each l
 Budget = Annotated[float | None, typer.Option(help="Seconds after which no further launch begins.")]
 
 
-def register(app: typer.Typer, show: Show) -> None:
-    """Add this room's commands to the front door; `show(run)` prints a run's tables."""
+def register(app: typer.Typer, show: Show, show_comparison: compare_command.ShowComparison) -> None:
+    """Add this room's commands to the front door; `show(run)` and `show_comparison(found)` print tables."""
+    compare_command.register(app, show_comparison)
 
     @app.command()
     def check(
