@@ -159,6 +159,9 @@ def test_the_mean_takes_the_launch_as_its_unit(made):
     assert (mean.cells, mean.ratio.n, mean.kernel) == (10, 6, "new")
     assert mean.floor == max(pair.floor for pair in found.pairs)
     assert mean.ratio.value == pytest.approx(math.prod(pair.ratio.value for pair in found.pairs) ** 0.1)
+    widths = [math.log(pair.ratio.high / pair.ratio.low) for pair in found.pairs]
+    width = math.log(mean.ratio.high / mean.ratio.low)
+    assert width < 0.75 * math.fsum(widths) / 10  # what noise each has of its own averages out
 
 
 def test_cells_without_shared_launches_are_averaged_as_if_all_erred_together(made):
@@ -265,8 +268,10 @@ def test_another_kernel_of_the_same_source_and_compiler_is_a_reference_too(made)
 
 
 def test_one_kernel_can_be_looked_at_alone(made):
-    """The others are left out."""
+    """The others are left out, and so is what a run holds of another revision."""
     before, after = two_runs(made)
+    after.lines += made("c").cell("mine", 9e-3, source="old", revision="0" * 40).run.lines
+    assert by_kernel(compare.runs(before, after))["mine"].verdict == "same"
     assert [pair.kernel for pair in compare.runs(before, after, kernel="mine").pairs] == ["mine"]
 
 
