@@ -33,7 +33,7 @@ def show(comparison: Comparison) -> None:
 
 def table(comparison: Comparison) -> Group:
     """A row for each cell, and the geometric mean of each kernel that has several; what all share is in the title."""
-    shared = [part for part in SETTING if len({part(pair) for pair in comparison.pairs}) == 1]
+    shared = _shared(comparison)
     setting = [text for part in shared if (text := part(comparison.pairs[0]))]
     title = ", ".join([f"new: {new(comparison)}", f"base: {base(comparison)}", *setting])
     title += f"; times are over those of {comparison.reference}" if comparison.reference else ""
@@ -45,14 +45,20 @@ def table(comparison: Comparison) -> Group:
     return titled(title, *parts)
 
 
+def _shared(comparison: Comparison) -> list[Part]:
+    """What is the same for all cells."""
+    return [part for part in SETTING if len({part(pair) for pair in comparison.pairs}) == 1]
+
+
 def remarks(comparison: Comparison) -> list[str]:
     """Why nothing can be said, and what spoils a time: the first doubt of each cell, alike ones together."""
+    shared = _shared(comparison)
     told: dict[str, list[str]] = {}
     for pair in comparison.pairs:
         prefix = "" if comparison.form == "kernels" else f"{pair.kernel}, "
         for text in (pair.verdict == UNKNOWN and pair.reason, pair.doubts and pair.doubts[0]):
             if text:
-                told.setdefault(text, []).append(prefix + place(pair))
+                told.setdefault(text, []).append(prefix + place(pair, shared))
     return [f"{_some(where)}: {text}" for text, where in told.items()]
 
 
@@ -86,7 +92,8 @@ def _sentence(comparison: Comparison, mean: Mean) -> str:
     if mean.verdict == UNKNOWN:
         return f"Whether {one} is faster or slower {versus} cannot be said: {figures}; {mean.reason}."
     if mean.verdict == SAME:
-        return f"{one}{other}: the same, {figures}."
+        furthest = max(1 / ratio.low, ratio.high) - 1
+        return f"{one}{other}: the same within {wording.percent(furthest)}, {figures}."
     return f"{one} is {mean.verdict} {versus}: {figures}."
 
 
@@ -153,7 +160,7 @@ def _rows(pairs: Sequence[Pair], means: Sequence[Mean], shared: Sequence[Part]) 
     if several:
         made.add_section()
     for mean in several:
-        add_row(made, "geometric mean", "", "", *_ratio(mean.ratio, mean.floor, mean.verdict))
+        add_row(made, "geom. mean", "", "", *_ratio(mean.ratio, mean.floor, mean.verdict))
     return made
 
 

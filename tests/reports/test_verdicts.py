@@ -39,7 +39,7 @@ def test_a_slower_kernel_is_said_with_how_much_slower_and_its_floor():
         "new is faster than old: 1.500× (1.364–1.650), floor 1.3 %."
     ]
     same = verdicts.sentences(compared(pair(value=1.004, spread=1.002)))
-    assert same == ["new and old: the same, 1.004× (1.002–1.006), floor 1.3 %."]
+    assert same == ["new and old: the same within 0.6 %, 1.004× (1.002–1.006), floor 1.3 %."]
 
 
 def test_what_cannot_be_said_is_said_with_the_reason():
@@ -50,7 +50,7 @@ def test_what_cannot_be_said_is_said_with_the_reason():
         "Whether new is faster or slower than old cannot be said: "
         "0.550× (0.500–0.605) in the geometric mean of 3 cells; no floor."
     ]
-    assert verdicts.remarks(found) == ["n = 256, float32, 1 thread: no floor"]
+    assert verdicts.remarks(found) == ["n = 256: no floor"]
     nothing = Comparison("runs", "a", "b", (one,), ())
     assert "cannot be said" in verdicts.sentences(nothing)[0]
 
@@ -89,8 +89,8 @@ def test_the_table_has_a_row_for_each_cell_and_one_for_the_mean(capsys, monkeypa
     assert next(line for line in lines if line.startswith("n = 1024 ")).split() == (
         ["n", "=", "1024", "1.00", "ms", "1.82", "ms", "0.550", "0.500–0.605", "1.3", "%", "slower"]
     )
-    assert any(line.startswith("geometric mean") for line in lines)
-    assert "n = 64, float32, 1 thread; n = 256, float32, 1 thread and 2 more: new: the hypervisor" in out
+    assert any(line.startswith("geom. mean") for line in lines)
+    assert "n = 64; n = 256 and 2 more: new: the hypervisor" in out
     assert "something else" not in out
     assert max(map(len, (line for line in lines if line.startswith("n = 1024")))) <= 80
 
