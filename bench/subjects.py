@@ -9,9 +9,10 @@ Everything here runs inside a worker process, with its threads set before it sta
 from __future__ import annotations
 
 import gc
-from dataclasses import replace
-from functools import cache, cached_property
-from itertools import repeat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from itertools import cycle, islice, repeat
 from math import ceil
 from time import perf_counter_ns
 from typing import Any
@@ -20,6 +21,9 @@ import numpy as np
 
 import gemm
 import mlp
+from bench import cold
+from bench.manners import manners
+from bench.witness import Witness
 from gemm.correctness import (
     Reference,
     accumulator_of,
@@ -29,6 +33,7 @@ from gemm.correctness import (
     reference,
     significand_problems,
 )
+from gemm.guards import Guards
 from gemm.problems import Problem, lay_out
 
 # Calls at the start of a turn that are not counted, for about this long and one at least: caches, clocks and
@@ -38,6 +43,14 @@ DISCARD_NS = 2_000_000
 # call is long enough to be believed.
 PILOT = 24
 PILOT_S = 0.02
+# One loop of the calls whose overhead is measured.
+OVERHEAD_NS = 200_000
+# Copies of a cold cell that each sample verifies beside the one that it changed.
+LOOKED_AT = 3
+# Different problems of rule 3 in a stack: more than a kernel would mix up by counting in powers of two.
+STACKED = 7
+
+Call = Callable[[], Any]
 
 
 class Wrong(Exception):
@@ -48,21 +61,28 @@ class Wrong(Exception):
         self.error_ratio = error_ratio
 
 
-def clock(call: Any, times: int) -> int:
+def clock(call: Call, times: int) -> int:
     """Nanoseconds that `times` calls take."""
-    calls = repeat(None, times)
+    return clock_each(repeat(call, times))
+
+
+def clock_each(calls: Iterable[Call]) -> int:
+    """Nanoseconds that these calls take, one after the other."""
     begin = perf_counter_ns()
-    for _ in calls:
+    for call in calls:
         call()
     return perf_counter_ns() - begin
 
 
-def loops_for(call: Any, sample_s: float) -> tuple[int, float]:
-    """How many calls fill a sample of `sample_s`, and the seconds of one: doubling until it is long enough."""
+def loops_for(spend: Callable[[int], int], sample_s: float) -> tuple[int, float]:
+    """How many calls fill a sample of `sample_s`, and the seconds of one: doubling until it is long enough.
+
+    spend  does so many calls and returns the nanoseconds
+    """
     loops = 1
-    call()
+    spend(1)
     while True:
-        spent = clock(call, loops) / 1e9
+        spent = spend(loops) / 1e9
         if spent >= sample_s / 4 or loops >= 1 << 24:
             return max(1, ceil(loops * sample_s / spent)), spent / loops
         loops *= 2
@@ -89,12 +109,23 @@ def load(kernel: str, problem: Problem) -> float:
     return loading(kernel, problem.dtype, problem.op_a, problem.op_b, problem.strides)
 
 
+@cache
+def overhead(kernel: str, dtype: str) -> float:
+    """Seconds of a prepared call on a 1 x 1 x 1 product: what a call costs beside arithmetic. Best of a few loops."""
+    a, b, c = Problem(1, 1, 1, dtype).operands()
+    call = gemm.prepare(a, b, c, kernel=kernel)
+    call()
+    loops = max(1, min(1000, OVERHEAD_NS // max(1, clock(call, 1))))
+    return min(clock(call, loops) for _ in range(5)) / 1e9 / loops
+
+
 def pilot(kernel: str, problem: Problem) -> float:
     """Seconds that a call on the problem is likely to take.
 
     From products with every size cut to at most PILOT, then twice that, until a call is long enough for its
     rate to mean something: what is overhead at 24 is none at 400.
     """
+    manners()  # as they are before the kernel's first call
     load(kernel, problem)
     best, size = float("inf"), PILOT
     while True:
@@ -108,107 +139,195 @@ def pilot(kernel: str, problem: Problem) -> float:
         size *= 2
 
 
+@dataclass(frozen=True)
+class Operands:
+    """One copy of A, B and C, the call prepared on them, and what that must leave alone."""
+
+    a: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    call: Call
+    guards: Guards
+
+
 class Product:
-    """One kernel on one problem."""
+    """One kernel on one problem, a stack of products where its batch is above 1.
+
+    Hot, there is one copy of the operands; cold, there are many, and every call takes the next (`bench.cold`).
+    """
 
     def __init__(
-        self, kernel: str, problem: dict[str, Any], seed: int, reference_at: str | None = None
+        self,
+        kernel: str,
+        problem: dict[str, Any],
+        seed: int,
+        reference_at: str | None = None,
+        cache: str = "hot",
     ) -> None:
+        self.manners = manners()  # before the kernel's file is even imported
         self.problem = Problem.from_record(problem)
         self.kernel = gemm.find(kernel)
         self.a, self.b, self.c0 = self.problem.operands(seed)
-        self.c = lay_out(self.c0, strides=self.problem.strides)
         self.rng = np.random.default_rng()
         self.epilogue = self.problem.make_epilogue()
         self.reference_at = reference_at
+        self.cold = cache == "cold"
 
     def open(self, sample_s: float) -> dict[str, Any]:
-        """Verify by all three rules, then calibrate. Raises Wrong."""
+        """Verify by all three rules, then calibrate. Raises Wrong, Meddled."""
         loading_s = load(self.kernel.name, self.problem)
-        self._poison()
+        c = lay_out(self.c0, strides=self.problem.strides)
+        guards = Guards(self.a, self.b, c)
+        self._poison(c)
         start = perf_counter_ns()
-        self.call = gemm.prepare(self.a, self.b, self.c, kernel=self.kernel, **self._scalars())
-        self.call()
+        call = self._prepare(self.a, self.b, c)
+        call()
         first = loading_s + (perf_counter_ns() - start) / 1e9
-        worst = self._verify(self.right)
+        self.copies = [Operands(self.a, self.b, c, call, guards)]
+        self._verify_guards(self.copies)
+        worst = self._verify(c)
         self.verify_exact()
-        self.loops, seconds = loops_for(self.call, sample_s)
+        if self.cold:
+            self._copy()
+        self.loops, seconds = loops_for(self._spend, sample_s)
+        if self.loops >= len(self.copies):  # whole turns, so that all copies count alike
+            self.loops = round(self.loops / len(self.copies)) * len(self.copies)
         self.call_ns = seconds * 1e9
+        per_call = overhead(self.kernel.name, self.problem.dtype)
+        self._verify_guards(self.copies)
+        self.manners.check(libraries=True)
         settle()
         return {
             "first_call_s": first, "error_ratio": worst, "seconds": seconds, "loops": self.loops,
-            "flops": self.problem.flops, "bytes": self.problem.bytes,
+            "overhead_s": per_call, "flops": self.problem.flops, "bytes": self.problem.bytes,
         }  # fmt: skip
 
     @cached_property
     def right(self) -> Reference:
         """The reference, from the files that the parent wrote, or computed here."""
         if self.reference_at is None:
-            return self._reference(slice(None))
+            return self._reference(self.a, self.b, self.c0)
         c, bound = (np.load(f"{self.reference_at}-{part}.npy", mmap_mode="r") for part in ("c", "bound"))
         return Reference(c, bound)
 
     def sample(self) -> dict[str, Any]:
-        """Seconds per call over `loops` calls, into a poisoned C, with one row of A negated; then verified."""
-        i = int(self.rng.integers(len(self.a)))
-        self.a[i] *= -1
+        """Seconds per call over `loops` calls into a poisoned C, with one row of one A negated; then verified.
+
+        Cold, what is verified is the copy whose A was changed and LOOKED_AT others of those that the loop came by.
+        Raises Wrong, Meddled.
+        """
+        discarded = max(1, int(DISCARD_NS / self.call_ns))
+        visited = self._visited(discarded)
+        changed = visited[self.rng.integers(len(visited))]
+        row = tuple(int(self.rng.integers(size)) for size in changed.a.shape[:-1])
+        changed.a[row] *= -1
         gc.collect()
         gc.disable()
-        clock(self.call, max(1, int(DISCARD_NS / self.call_ns)))
-        self._poison()
-        spent = clock(self.call, self.loops)
+        self._spend(discarded)
+        for copy in visited:
+            self._poison(copy.c)
+        if self.cold:
+            self.sweeper.sweep()  # the poison lies in the cache by now
+        with Witness() as seen:
+            spent = self._spend(self.loops)
         gc.enable()
+        chosen = self.rng.choice(len(visited), min(LOOKED_AT, len(visited)), replace=False)
+        others = [visited[at] for at in chosen if visited[at] is not changed]
         if self.problem.beta != 0:  # C has been through many calls: one more, from the start
-            self._poison()
-            self.call()
-        ratio = self._verify_changed(i)
-        self.a[i] *= -1
-        return {"loops": self.loops, "seconds": spent / 1e9 / self.loops, "error_ratio": ratio}
+            for copy in (changed, *others):
+                self._poison(copy.c)
+                copy.call()
+        changed.a[row] *= -1
+        self._verify_guards((changed, *others))
+        ratios = [self._verify_changed(changed, row), *(self._verify(copy.c) for copy in others)]
+        self.manners.check()
+        return {
+            "loops": self.loops,
+            "seconds": spent / 1e9 / self.loops,
+            "error_ratio": max(ratios),
+        } | seen.figures
+
+    def _prepare(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Call:
+        return gemm.prepare(a, b, c, kernel=self.kernel, **self._scalars())
 
     def _scalars(self) -> dict[str, Any]:
         return {"alpha": self.problem.alpha, "beta": self.problem.beta, "epilogue": self.epilogue}
 
-    def _poison(self) -> None:
-        self.c[...] = np.nan if self.problem.beta == 0 else self.c0
+    # Copies, taken in turn
 
-    def _reference(self, rows: slice) -> Reference:
-        signature = self.kernel.signature(self.problem.dtype)
-        return reference(
-            self.a[rows], self.b, self.c0[rows], **self._scalars(),
-            accumulator=accumulator_of(signature, self.problem.dtype),
-        )  # fmt: skip
+    def _copy(self) -> None:
+        """The copies of a cold cell, behind the first."""
+        p = self.problem
+        for _ in range(cold.copies(p) - 1):
+            a, b = lay_out(self.a, p.op_a, p.strides), lay_out(self.b, p.op_b, p.strides)
+            c = lay_out(self.c0, strides=p.strides)
+            self.copies.append(Operands(a, b, c, self._prepare(a, b, c), Guards(a, b, c)))
+        self.sweeper = cold.Sweeper()
+        self.turns, self.next = cycle([copy.call for copy in self.copies]), 0
 
-    def _verify(self, right: Reference) -> float:
-        ratio = error_ratio(self.c, right)
+    def _spend(self, calls: int) -> int:
+        """Nanoseconds of so many calls, each on the next copy."""
+        if not self.cold:
+            return clock(self.copies[0].call, calls)
+        self.next = (self.next + calls) % len(self.copies)
+        return clock_each(islice(self.turns, calls))
+
+    def _visited(self, after: int) -> list[Operands]:
+        """The copies that `loops` calls will come by, `after` calls from now."""
+        if not self.cold:
+            return self.copies
+        count = len(self.copies)
+        return [self.copies[(self.next + after + at) % count] for at in range(min(self.loops, count))]
+
+    def _poison(self, c: np.ndarray) -> None:
+        c[...] = np.nan if self.problem.beta == 0 else self.c0
+
+    # Right or wrong
+
+    def _verify_guards(self, copies: Iterable[Operands]) -> None:
+        for copy in copies:
+            if broken := copy.guards.broken():
+                raise Wrong(broken)
+
+    def _reference(self, a: np.ndarray, b: np.ndarray, c0: np.ndarray) -> Reference:
+        accumulator = accumulator_of(self.kernel.signature(self.problem.dtype), self.problem.dtype)
+        return reference(a, b, c0, **self._scalars(), accumulator=accumulator)
+
+    def _verify(self, c: np.ndarray) -> float:
+        return self._allowed(error_ratio(c, self.right))
+
+    def _allowed(self, ratio: float, where: str = "") -> float:
         if not ratio <= self.kernel.error_constant:
             raise Wrong(
-                f"error ratio {ratio:.3g}: off by more than rounding allows (see gemmlab check)", ratio
+                f"error ratio {ratio:.3g}{where}: off by more than rounding allows (see gemmlab check)", ratio
             )
         return ratio
 
-    def _verify_changed(self, row: int) -> float:
-        """Rule 1 with row `row` of A changed: that row anew, the others as before."""
+    def _verify_changed(self, copy: Operands, row: tuple[int, ...]) -> float:
+        """Rule 1 after calls with one row of A negated: that row anew, all others as before."""
         if self.epilogue is not None:
-            return self._verify(self._reference(slice(None)))
-        new = self._reference(slice(row, row + 1))
-        ratios = [error_ratio(self.c[row : row + 1], new)]
-        for part in (slice(0, row), slice(row + 1, None)):
-            ratios.append(error_ratio(self.c[part], Reference(self.right.c[part], self.right.bound[part])))
-        if not max(ratios) <= self.kernel.error_constant:
-            worst = max(ratios)
-            raise Wrong(f"error ratio {worst:.3g} in a timed result: off by more than rounding allows", worst)
-        return max(ratios)
+            a = copy.a.copy()
+            a[row] *= -1
+            return self._allowed(error_ratio(copy.c, self._reference(a, self.b, self.c0)))
+        b = self.b[row[:-1]]
+        ratios = [error_ratio(copy.c[row][None], self._reference(-copy.a[row][None], b, self.c0[row][None]))]
+        for at in beside(row):
+            ratios.append(error_ratio(copy.c[at], Reference(self.right.c[at], self.right.bound[at])))
+        return self._allowed(max(ratios), " in a timed result")
 
     def verify_exact(self) -> None:
-        """Rules 2 and 3 at this shape, in this order and layout, with operands of their own. Raises Wrong."""
+        """Rules 2 and 3 at this shape, in this order and layout, with operands of their own. Raises Wrong.
+
+        Of a stack, every product is put to both; rule 3 has STACKED different problems, repeated.
+        """
         p = self.problem
-        plain = Problem(p.m, p.n, p.k, p.dtype, p.op_a, p.op_b, p.strides, data="integers")
+        plain = replace(p, data="integers", alpha=1.0, beta=0.0, epilogue=None)
         a, b, c = plain.operands()
         c[...] = np.nan
         gemm.matmul(a, b, c, kernel=self.kernel)
         if not integers_agree(a, b, c):
             raise Wrong("a product of small integers is not exact (see gemmlab check)")
-        for side, left, right, expected in significand_problems(plain):
+        for side, left, right, expected in _significands(plain):
             c[...] = np.nan
             operands = lay_out(left, p.op_a, p.strides), lay_out(right, p.op_b, p.strides)
             gemm.matmul(*operands, c, kernel=self.kernel)
@@ -216,6 +335,26 @@ class Product:
                 raise Wrong(
                     f"full significands of {side} do not come through: inputs rounded or terms dropped"
                 )
+
+
+def _significands(problem: Problem) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """`significand_problems`, for a stack as stacks."""
+    if problem.batch == 1:
+        yield from significand_problems(problem)
+        return
+    different = [significand_problems(problem, seed) for seed in range(min(STACKED, problem.batch))]
+    which = np.arange(problem.batch) % len(different)
+    for versions in zip(*different):
+        side = versions[0][0]
+        left, right, expected = (np.stack(arrays)[which] for arrays in list(zip(*versions))[1:])
+        yield side, left, right, expected
+
+
+def beside(index: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:
+    """Indices of all of an array but its part `index`: for (2, 5) those before and behind 2, and in it 5."""
+    for depth, at in enumerate(index):
+        yield (*index[:depth], slice(0, at))
+        yield (*index[:depth], slice(at + 1, None))
 
 
 class Stopwatch(mlp.Recorder):
@@ -238,6 +377,7 @@ class TrainingStep:
     """One training step of a model, its products on one kernel or on a mapping of them."""
 
     def __init__(self, kernel: str, model: dict[str, Any], seed: int) -> None:
+        self.manners = manners()
         self.model = mlp.MLP(
             model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
             lr=model.get("lr", 0.01), kernel=kernel, dtype=model["dtype"], seed=seed,
@@ -246,15 +386,16 @@ class TrainingStep:
         self.x, self.y = batch_for(model, self.rng)
 
     def open(self, sample_s: float) -> dict[str, Any]:
-        """Verify every product of a step by all three rules, then calibrate. Raises Wrong."""
+        """Verify every product of a step by all three rules, then calibrate. Raises Wrong, Meddled."""
         start = perf_counter_ns()
         self._step()
         first = (perf_counter_ns() - start) / 1e9
         worst = self._verify()
         self._verify_exact()
         self._step()
-        self.loops, seconds = loops_for(self._step, sample_s)
+        self.loops, seconds = loops_for(partial(clock, self._step), sample_s)
         operations = self.model.operations(len(self.x))
+        self.manners.check(libraries=True)
         settle()
         return {
             "first_call_s": first, "error_ratio": worst, "seconds": seconds, "loops": self.loops,
@@ -277,6 +418,7 @@ class TrainingStep:
             for instrumented in (bool(first), not first):
                 spent[instrumented] += clock(calls[instrumented], 1)
         gc.enable()
+        self.manners.check()
         return {
             "loops": self.loops,
             "seconds": spent[False] / 1e9 / self.loops,

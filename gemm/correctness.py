@@ -3,7 +3,7 @@
 1. Rounding.  |C - C_ref| <= c u (k + 2) (|alpha| |A| |B| + |beta| |C0|) for every element (Higham, Accuracy
    and Stability of Numerical Algorithms, 2nd ed., section 3.13); u the unit roundoff of the accumulator,
    c = `Kernel.error_constant`. The largest ratio of left to right, without c, is the *error ratio*. An
-   epilogue adds its own error; gradual underflow adds k + 2 times the smallest subnormal number.
+   epilogue adds its own error, gradual underflow what `_underflow` says.
 2. Exact.  Products of small integers are exact: bit for bit, -0 equal to +0.
 3. Full significands.  Rule 1 cannot see inputs rounded to TF32 or bfloat16 (ratio 0.1 to 0.9 at k = 4096), nor
    one term dropped from a long sum. A matrix of full-significand values times a signed selection matrix
@@ -34,8 +34,8 @@ SAMPLED = 4  # rows and columns at each edge and in the middle, where not all ar
 class Reference:
     """The right answer and how far from it rounding may lead.
 
-    c      (m, n) float64
-    bound  (m, n) float64: the right-hand side of rule 1, without the constant
+    c      (..., m, n) float64
+    bound  (..., m, n) float64: the right-hand side of rule 1, without the constant
     """
 
     c: np.ndarray
@@ -52,11 +52,18 @@ def reference(
     epilogue: Epilogue | None = None,
     accumulator: str | None = None,
 ) -> Reference:
-    """The reference for alpha A B + beta C0 and then the epilogue; a (m, k), b (k, n), c0 (m, n).
+    """The reference for alpha A B + beta C0 and then the epilogue; a (m, k), b (k, n), c0 (m, n), or stacks.
 
     alpha, beta  as the contract takes them: rounded to the operands' dtype
     accumulator  the dtype whose unit roundoff counts; the coarser of it and the operands' is taken
     """
+    if a.ndim == 3:
+        start = np.zeros((*a.shape[:2], b.shape[2])) if c0 is None else c0
+        each = [
+            reference(*one, alpha=alpha, beta=beta, epilogue=epilogue, accumulator=accumulator)
+            for one in zip(a, b, start)
+        ]
+        return Reference(np.stack([one.c for one in each]), np.stack([one.bound for one in each]))
     (m, k), n = a.shape, b.shape[1]
     alpha, beta = (float(a.dtype.type(scalar)) for scalar in (alpha, beta))
     single = a.dtype == np.float32
@@ -79,8 +86,7 @@ def reference(
         if beta != 0 and c0 is not None:
             c += beta * c0.astype(np.float64)
             size += abs(beta) * np.abs(c0.astype(np.float64))
-        tiny = float(np.finfo(a.dtype).smallest_subnormal)
-        bound = u * (k + 2) * size + (k + 2) * (abs(alpha) + 1) * tiny
+        bound = u * (k + 2) * size + _underflow(k, alpha, np.abs(b64), a.dtype)
         bound += 3 * 2.0**-53 * np.abs(c)  # the reference was itself rounded: the product, alpha, beta
         if doubt:
             exact = np.zeros((m, n), bool)
@@ -89,6 +95,22 @@ def reference(
         if epilogue is not None:
             c, bound = _after(epilogue, c, bound, u)
     return Reference(c, bound)
+
+
+def _underflow(k: int, alpha: float, b: np.ndarray, dtype: np.dtype) -> float | np.ndarray:
+    """The absolute part of rule 1's bound: what gradual underflow may cost, in (m, n) or the same for all.
+
+    Higham's model with eta (section 2.8): fl(x y) = x y (1 + delta) + eta, |eta| at most half of the smallest
+    subnormal number, and no eta in sums. There are k products, each then scaled by alpha; at most k partial sums
+    that alpha is applied to (one for each block of k); beta C0 and the result as such: 2 more, and 2 because float64
+    holds neither the reference nor this bound to less than half of its own smallest number. Unless alpha is 1 or
+    -1, a kernel may as well scale A when it packs it, and the eta of an element is multiplied by the elements of B
+    (of B likewise, by those of A, which are tiny where this matters).
+    """
+    smallest = float(np.finfo(dtype).smallest_subnormal)  # (its half would be zero in float64)
+    exact = abs(alpha) in (0.0, 1.0)
+    packed = 0.0 if exact else b.sum(axis=0)
+    return smallest * ((k * (abs(alpha) + (0 if exact else 1)) + 4 + packed) / 2)
 
 
 def error_ratio(c: np.ndarray, right: Reference) -> float:
@@ -115,13 +137,13 @@ def exactly(c: np.ndarray, expected: np.ndarray) -> bool:
 def integers_agree(a: np.ndarray, b: np.ndarray, c: np.ndarray, seed: int = 0) -> bool:
     """Rule 2 for large products without a second product (Freivalds 1979): C x = A (B x) for random x.
 
-    Computed modulo 2^64, where nothing rounds: a wrong element passes with a chance of at most one in 2^11
-    per vector (its error is below 2^53), and there are four.
+    Of a stack, all at once. Computed modulo 2^64, where nothing rounds: a wrong element passes with a chance of
+    at most one in 2^11 per vector (its error is below 2^53), and there are four.
     """
     if not np.isfinite(c).all():
         return False
     rng = np.random.default_rng(seed)
-    x = rng.integers(-(2**63), 2**63 - 1, (b.shape[1], 4), np.int64)
+    x = rng.integers(-(2**63), 2**63 - 1, (b.shape[-1], 4), np.int64)
     a_, b_, c_ = (y.astype(np.int64) for y in (a, b, c))
     return bool(np.array_equal(c, c_) and np.array_equal(a_ @ (b_ @ x), c_ @ x))
 

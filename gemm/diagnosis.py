@@ -76,6 +76,10 @@ def explain_precision(
     """What a result that is nearly right says about the arithmetic; starts with ": " or is empty."""
     if np.isnan(c).any() and not np.isnan(expected).any():
         return f": NaN in {_where(np.isnan(c))} of C"
+    smallest = np.finfo(c.dtype).smallest_normal
+    lost = (c == 0) & (expected != 0) & (np.abs(expected) < smallest)
+    if lost.any() and np.abs(c - expected)[~lost].max(initial=0.0) < smallest:
+        return f": subnormal numbers (below {smallest:.2g}) become zero"
     scale = np.abs(np.asarray(a, np.float64)) @ np.abs(np.asarray(b, np.float64))
     slack = 4 * (problem.k + 2) * 2.0 ** -(np.finfo(problem.dtype).nmant + 1) * scale
     for name, cut in _roundings(problem):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from gemm.epilogue import Epilogue
 
 DTYPES = ("float32", "float64")
-DATA = ("normal", "uniform", "integers", "zeros", "significands")
+DATA = ("normal", "uniform", "integers", "zeros", "significands", "denormals", "wide")
 STRIDES = ("contiguous", "padded", "every-second", "reversed")
+# Exponents of `wide` data go from -this to this: 2^40 products of the largest, summed, are still finite.
+WIDE = {"float32": 42, "float64": 490}
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,10 @@ class Problem:
                 directions); reversed (both directions)
     epilogue    None, "bias", an activation, "bias+ACTIVATION", or "grad:ACTIVATION"
     data        normal; uniform (0 to 1); integers (small: every sum is exact); zeros; significands
-                (every bit of the significand is drawn, exponents near 0)
+                (every bit of the significand is drawn, exponents near 0); denormals (A and C subnormal, B
+                normal: operands, products and short sums lie below the smallest normal number); wide (the
+                exponents of all three are drawn from WIDE: sums are ruled by their few largest terms)
+    batch       products in a stack: A (batch, m, k), B (batch, k, n), C (batch, m, n); 1 is no stack but 2-D
     """
 
     m: int
@@ -38,9 +43,10 @@ class Problem:
     beta: float = 0.0
     epilogue: str | None = None
     data: str = "normal"
+    batch: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("m", "n", "k"):
+        for name in ("m", "n", "k", "batch"):
             size = getattr(self, name)
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise ValueError(f"{name} = {size!r} is no size; sizes are whole numbers from 1 up")
@@ -48,21 +54,23 @@ class Problem:
         for name, values in known.items():
             if getattr(self, name) not in tuple(values):
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(values)}")
+        if self.batch > 1 and self.epilogue:
+            raise ValueError(f"batch = {self.batch}: an epilogue is of one product; leave out one of the two")
 
     @property
     def flops(self) -> int:
-        """2 m n k."""
-        return 2 * self.m * self.n * self.k
+        """2 m n k, for each product of the stack."""
+        return 2 * self.batch * self.m * self.n * self.k
 
     @property
     def bytes(self) -> int:
         """Compulsory traffic: A and B read once, C written once, and read where beta != 0."""
         elements = self.m * self.k + self.k * self.n + self.m * self.n * (2 if self.beta else 1)
-        return elements * np.dtype(self.dtype).itemsize
+        return self.batch * elements * np.dtype(self.dtype).itemsize
 
     def record(self) -> dict[str, Any]:
-        """The problem as records hold it (one product: a batch of 1)."""
-        return asdict(self) | {"batch": 1}
+        """The problem as records hold it."""
+        return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Problem:
@@ -73,17 +81,24 @@ class Problem:
         rest = "" if (self.alpha, self.beta) == (1, 0) else f" alpha={self.alpha:g} beta={self.beta:g}"
         layout = "" if self.strides == "contiguous" else f" {self.strides}"
         epilogue = f" {self.epilogue}" if self.epilogue else ""
-        return f"{self.m}x{self.n}x{self.k} {self.dtype}{order}{layout}{rest}{epilogue}"
+        data = "" if self.data in ("normal", "integers") else f" {self.data}"
+        batch = f" *{self.batch}" if self.batch > 1 else ""
+        return f"{self.m}x{self.n}x{self.k} {self.dtype}{order}{batch}{layout}{rest}{epilogue}{data}"
 
     def operands(self, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A (m, k), B (k, n) and C (m, n), drawn by `seed`, laid out as the problem says.
+        """A (m, k), B (k, n) and C (m, n), drawn by `seed`, laid out as the problem says; stacks if batch > 1.
 
         They lie in buffers of NaN, so that a read outside them shows in the result.
         """
         rng = np.random.default_rng([seed, self.m, self.n, self.k])
-        a = lay_out(self._draw(rng, self.m, self.k), self.op_a, self.strides)
-        b = lay_out(self._draw(rng, self.k, self.n), self.op_b, self.strides)
-        c = lay_out(self._draw(rng, self.m, self.n), "n", self.strides)
+        stack = (self.batch,) if self.batch > 1 else ()
+        # B is ordinary where A is subnormal: a product of two subnormal numbers is zero
+        kinds = (self.data, "normal" if self.data == "denormals" else self.data, self.data)
+        shapes = ((self.m, self.k), (self.k, self.n), (self.m, self.n))
+        a, b, c = (
+            lay_out(self._draw(rng, kind, (*stack, *shape)), op, self.strides)
+            for kind, shape, op in zip(kinds, shapes, (self.op_a, self.op_b, "n"))
+        )
         return a, b, c
 
     def make_epilogue(self, seed: int = 0) -> Epilogue | None:
@@ -100,17 +115,23 @@ class Problem:
         activation = next((part for part in parts if part != "bias"), None)
         return Epilogue(bias=bias, activation=activation)
 
-    def _draw(self, rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    def _draw(self, rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
         dtype = np.dtype(self.dtype)
-        if self.data == "normal":
-            return rng.standard_normal((rows, columns), dtype)
-        if self.data == "uniform":
-            return rng.random((rows, columns), dtype)
-        if self.data == "zeros":
-            return np.zeros((rows, columns), dtype)
-        if self.data == "integers":
-            return integers(rng, (rows, columns), self.k, dtype)
-        return significands(rng, (rows, columns), dtype)
+        if kind == "normal":
+            return rng.standard_normal(shape, dtype)
+        if kind == "uniform":
+            return rng.random(shape, dtype)
+        if kind == "zeros":
+            return np.zeros(shape, dtype)
+        if kind == "integers":
+            return integers(rng, shape, self.k, dtype)
+        if kind == "denormals":
+            return denormals(rng, shape, dtype)
+        found = significands(rng, shape, dtype)
+        if kind == "wide":
+            most = WIDE[self.dtype]
+            found = np.ldexp(found, rng.integers(-most, most, shape, np.int32, endpoint=True))
+        return found
 
 
 def integers(rng: np.random.Generator, shape: tuple[int, ...], k: int, dtype: Any) -> np.ndarray:
@@ -132,26 +153,33 @@ def significands(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -
     return (rng.choice([-1.0, 1.0], shape) * odd / 2.0**bits).astype(dtype)
 
 
+def denormals(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Subnormal numbers of either sign, uniform between the smallest and the smallest normal number."""
+    info = np.finfo(dtype)
+    steps = rng.integers(1, 2**info.nmant, shape) * rng.choice([-1, 1], shape)
+    return (steps * np.float64(info.smallest_subnormal)).astype(dtype)
+
+
 def lay_out(
     values: np.ndarray, op: str = "n", strides: str = "contiguous", fill: float = np.nan
 ) -> np.ndarray:
-    """A view equal to `values` (2-D) in a buffer full of `fill`, with these strides.
+    """A view equal to `values` (2-D, or a stack of such) in a buffer full of `fill`, with these strides.
 
-    The view's `base` is the whole buffer: what is written outside the view can be seen there.
+    The view's `base` is the whole buffer: what is written outside the view can be seen there (`gemm.guards`).
     """
     if op == "t":
-        return lay_out(values.T, "n", strides, fill).T
-    rows, columns = values.shape
+        return lay_out(values.swapaxes(-1, -2), "n", strides, fill).swapaxes(-1, -2)
+    *stack, rows, columns = values.shape
     step = 2 if strides == "every-second" else 1
     width = columns * step + (7 if strides == "padded" else 0)
+    inside = prod(stack) * rows * step * width
     guard = max(2 * width, 256)
-    buffer = np.full(guard * 2 + 64 + rows * step * width, fill, values.dtype)
+    buffer = np.full(guard * 2 + 64 + inside, fill, values.dtype)
     # Start on a cache line: where malloc happened to start is noise between launches.
     guard += -(buffer[guard:].ctypes.data // values.itemsize) % (64 // values.itemsize)
-    view = buffer[guard : guard + rows * step * width].reshape(rows * step, width)[
-        ::step, : columns * step : step
-    ]
+    view = buffer[guard : guard + inside].reshape(*stack, rows * step, width)
+    view = view[..., ::step, : columns * step : step]
     if strides == "reversed":
-        view = view[::-1, ::-1]
+        view = view[..., ::-1, ::-1]
     view[...] = values
     return view

@@ -153,6 +153,11 @@ def zeros_skipped(a, b, c, alpha=1.0, beta=0.0):
     c[...] = product if beta == 0 else product + beta * c
 
 
+def subnormals_flushed(a, b, c, alpha=1.0, beta=0.0):
+    right(a, b, c, alpha, beta)
+    c[np.abs(c) < np.finfo(c.dtype).smallest_normal] = 0
+
+
 _answers = {}
 
 
@@ -237,6 +242,7 @@ MUTANTS = {
     writes_past_the_end: r"writes outside C",
     nan_swallowed: r"swallows NaN in A",
     zeros_skipped: r"swallows (NaN|an infinity) in B times 0",
+    subnormals_flushed: r"denormals.*subnormal numbers .* become zero",
     right_only_the_first_time: r"right only the first time",
     random_bits: r"other bits for the same inputs",
     raises_at_odd_sizes: r"raises ValueError: m must be even",
