@@ -192,7 +192,11 @@ def runs(
     chosen = _reference(base, new, found, reference, kernel)
     alike = base.path.name == new.path.name
     sides = [
-        Side(str(run.path) if alike else run.path.name, floors(own), {_where(r, with_kernel=True): r for r in own})
+        Side(
+            str(run.path) if alike else run.path.name,
+            floors(own),
+            {_where(r, with_kernel=True): r for r in own},
+        )
         for run, own in zip((base, new), found)
     ]
     pairs: list[Pair] = []

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import processes, revisions
+import bench
+from bench import compare, processes, revisions
 from bench.plan import Sweep, names_in
 
 ROOT = Path(processes.ROOT)
@@ -97,7 +98,12 @@ def test_a_kernel_that_the_revision_lacks_is_a_sentence_or_left_out(checkout):
 MISFITS = {
     "an import": ("gemm/correctness.py", "integers_agree", "integers_equal", "cannot import name"),
     "operands": ("gemm/problems.py", "default_rng([seed, ", "default_rng([1 + seed, ", "other operands"),
-    "a field": ("gemm/problems.py", '"batch": 1', '"batch": 2', "other operands"),
+    "a record": (
+        "gemm/problems.py",
+        "return asdict(self)",
+        "return {'old': 1} | asdict(self)",
+        "other operands",
+    ),
 }
 
 
@@ -156,3 +162,36 @@ def test_trees_of_a_killed_run_are_unpacked_anew(checkout):
         assert again.keys() == trees.keys()
         assert (Path(again[tree.revision]["root"]) / "gemm" / "__init__.py").exists()
     assert not Path(again[tree.revision]["root"]).exists()
+
+
+@pytest.mark.slow
+def test_a_revision_and_the_working_tree_are_timed_in_one_run_and_a_killed_one_is_resumed(checkout, tmp_path):
+    """Each with its own code, in the same rounds: what the commit made slow is found faster here.
+
+    When the run is resumed, the folder of the revision is gone: it is unpacked anew from git.
+    """
+    loops = "gemm/ladder/python_loops.py"
+    commit(checkout, loops, "for p in range(len(row))", "for p in 5 * list(range(len(row)))")
+    commit(checkout, loops, "c[i, j] = alpha", "total /= 5; c[i, j] = alpha")
+    head = git(checkout, "rev-parse", "HEAD")
+    both = Sweep(kernels=("python", "blas"), sizes=(24,), threads=(1,)).cells()
+    settings = {"launches": 2, "rounds": 2, "sample_s": 0.002}
+    run = revisions.sweep("HEAD", both, settings, out=tmp_path / "run")
+    assert {(cell["kernel"], cell.get("revision"), cell["status"]) for cell in run.cells} == {
+        (kernel, revision, "ok") for kernel in ("python", "blas") for revision in (None, head)
+    }
+    found = compare.against(run)
+    pairs = {pair.kernel: pair for pair in found.pairs}
+    assert found.base == head
+    assert 2 < pairs["python"].ratio.value < 10  # 5, but for what two launches on a busy machine come to
+    assert 0.3 < pairs["blas"].ratio.value < 3
+    taken = {(line["cell"], line["launch"], line["round"]) for line in run.of("sample")}
+    assert len(taken) == 4 * 2 * 2
+
+    lines = (run.path / "records.jsonl").read_text().splitlines(keepends=True)
+    kept = [text for text in lines if '"kind":"cell"' not in text and '"launch":1' not in text]
+    (run.path / "records.jsonl").write_text("".join(kept))
+    again = bench.resume(run.path)
+    assert {cell["cell"] for cell in again.cells} == {cell["cell"] for cell in run.cells}
+    assert {cell["status"] for cell in again.cells} == {"ok"}
+    assert all(pair.ratio.n == 2 for pair in compare.against(again).pairs)
