@@ -39,8 +39,20 @@ NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 SAME_WITHIN = 0.02
 # What a compiled kernel's code comes from, besides its source.
 COMPILERS = ("numpy", "numba", "llvmlite")
-# What of a run's environment is held against the other's, as it stands there.
-ENVIRONMENT = ("governor", "kernel", "transparent_huge_pages", "python")
+# What about a machine is held against another's: how it is called, and where environment.json has it.
+MACHINE = {
+    "cpu": ("cpu", "model"),
+    "microcode": ("cpu", "microcode"),
+    "hypervisor": ("cpu", "hypervisor"),
+    "smt": ("cpu", "smt"),
+    "cores": ("cpu", "cores"),
+    "quota": ("quota_cores",),
+    "governor": ("governor",),
+    "boost": ("frequency", "boost"),
+    "transparent huge pages": ("transparent_huge_pages",),
+    "kernel": ("kernel",),
+    "python": ("python",),
+}
 
 
 @dataclass(frozen=True)
@@ -129,16 +141,18 @@ class Comparison:
 def verdict(interval: Interval, floor: float, same_within: float = SAME_WITHIN) -> str:
     """Of NEW against BASE, from a speed-up and the floor.
 
-    faster, slower   the interval excludes 1, and the difference (of logarithms) is above the floor
+    faster, slower   the interval excludes 1, and the difference is above the floor
     same             nothing in the interval is further from 1 than the floor, or than `same_within`
     cannot say       everything else, and whatever is not a number
+
+    Distances are of logarithms: 1.02 and 1/1.02 are both 2 % from 1.
     """
     if not all(map(math.isfinite, (interval.low, interval.value, interval.high, floor))) or interval.low <= 0:
         return UNKNOWN
-    if interval.excludes(1.0) and abs(math.log(interval.value)) > floor:
+    if interval.excludes(1.0) and abs(math.log(interval.value)) > math.log1p(floor):
         return FASTER if interval.value > 1 else SLOWER
     furthest = max(abs(math.log(interval.low)), abs(math.log(interval.high)))
-    return SAME if furthest <= max(floor, same_within) else UNKNOWN
+    return SAME if furthest <= math.log1p(max(floor, same_within)) else UNKNOWN
 
 
 def kernels(run: Run, base: str, new: str, same_within: float = SAME_WITHIN) -> Comparison:
@@ -491,7 +505,7 @@ def _blas(run: Run) -> list[str]:
         {
             " ".join(str(library.get(key)) for key in ("name", "version", "core_type") if library.get(key))
             for library in libraries
-            if library.get("name") not in (None, "openmp")
+            if library.get("api", "blas") == "blas" and library.get("name") != "openmp"
         }
     )
 
@@ -504,15 +518,19 @@ def _compilers(run: Run) -> Line:
 def _facts(run: Run) -> Iterable[tuple[str, str]]:
     """What about a machine and its software moves a time."""
     known = run.environment
-    cpu, memory = known.get("cpu") or {}, known.get("memory_bytes")
+    memory = known.get("memory_bytes")
     facts = {
-        "cpu": cpu.get("model"),
-        "cores": cpu.get("cores"),
-        "quota": known.get("quota_cores"),
+        **{what: _at(known, path) for what, path in MACHINE.items()},
         "memory": f"{memory / 2**30:.1f} GiB" if isinstance(memory, int | float) else None,
-        **{key.replace("_", " "): known.get(key) for key in ENVIRONMENT},
         "BLAS": ", ".join(_blas(run)) or None,
         **{name: version for name, version in (known.get("versions") or {}).items() if name != "gemmlab"},
         **(known.get("variables") or {}),
     }
     return ((what, str(value)) for what, value in facts.items() if value is not None)
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    """What lies at a path of keys; None where a run of an older gemmlab has no such thing."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
