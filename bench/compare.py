@@ -37,6 +37,8 @@ FASTER, SLOWER, SAME, UNKNOWN = "faster", "slower", "same", "cannot say"
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 # Two times are called the same if nothing in the interval is further from 1 than this (or than the floor).
 SAME_WITHIN = 0.02
+# A floor above this says that the machine was in turmoil, not that whatever lies below it is the same.
+TURMOIL = 0.10
 # What a compiled kernel's code comes from, besides its source.
 COMPILERS = ("numpy", "numba", "llvmlite")
 # What about a machine is held against another's: how it is called, and where environment.json has it.
@@ -142,7 +144,8 @@ def verdict(interval: Interval, floor: float, same_within: float = SAME_WITHIN) 
     """Of NEW against BASE, from a speed-up and the floor.
 
     faster, slower   the interval excludes 1, and the difference is above the floor
-    same             nothing in the interval is further from 1 than the floor, or than `same_within`
+    same             nothing in the interval is further from 1 than the floor, or than `same_within`; of a
+                     floor above TURMOIL only the latter counts
     cannot say       everything else, and whatever is not a number
 
     Distances are of logarithms: 1.02 and 1/1.02 are both 2 % from 1.
@@ -152,7 +155,12 @@ def verdict(interval: Interval, floor: float, same_within: float = SAME_WITHIN) 
     if interval.excludes(1.0) and abs(math.log(interval.value)) > math.log1p(floor):
         return FASTER if interval.value > 1 else SLOWER
     furthest = max(abs(math.log(interval.low)), abs(math.log(interval.high)))
-    return SAME if furthest <= math.log1p(max(floor, same_within)) else UNKNOWN
+    return SAME if furthest <= math.log1p(_near(floor, same_within)) else UNKNOWN
+
+
+def _near(floor: float, same_within: float) -> float:
+    """What counts as no difference."""
+    return max(floor, same_within) if floor <= TURMOIL else same_within
 
 
 def kernels(run: Run, base: str, new: str, same_within: float = SAME_WITHIN) -> Comparison:
@@ -362,7 +370,9 @@ def _doubtful(ratio: Interval, floor: float, same_within: float) -> str:
         return "no floor: the run has no A/A for this size and thread count"
     if ratio.excludes(1.0):
         return "the difference is not above the floor"
-    return f"the interval holds 1 and reaches further than {100 * max(floor, same_within):.1f} % from it"
+    if floor > TURMOIL:
+        return "the machine was in turmoil: equal things differed by more than ten percent"
+    return f"the interval holds 1 and reaches further than {100 * _near(floor, same_within):.1f} % from it"
 
 
 def _why_not(result: Result | None, name: str) -> str | None:

@@ -88,7 +88,7 @@ def _sentence(comparison: Comparison, mean: Mean) -> str:
     figures = f"{factor(ratio.value)}×{_bounds(ratio)}"
     if mean.cells > 1:
         figures += f" in the geometric mean of {mean.cells} cells"
-    figures += f", floor {wording.percent(mean.floor)}" if math.isfinite(mean.floor) else ""
+    figures += f", floor {_floor(mean.floor)}" if math.isfinite(mean.floor) else ""
     if mean.verdict == UNKNOWN:
         return f"Whether {one} is faster or slower {versus} cannot be said: {figures}; {mean.reason}."
     if mean.verdict == SAME:
@@ -152,6 +152,7 @@ def factor(value: float) -> str:
 
 def _rows(pairs: Sequence[Pair], means: Sequence[Mean], shared: Sequence[Part]) -> Table:
     made = new_table("cell", *COLUMNS)
+    made.columns[0].min_width = len("geom. mean")
     for pair in pairs:
         times = (wording.duration(pair.base.value), wording.duration(pair.new.value))
         ratio = _ratio(pair.ratio, pair.floor, pair.verdict or "(reference)")
@@ -166,7 +167,11 @@ def _rows(pairs: Sequence[Pair], means: Sequence[Mean], shared: Sequence[Part]) 
 
 def _ratio(ratio: Interval, floor: float, verdict: str) -> tuple[str, ...]:
     value = factor(ratio.value) if math.isfinite(ratio.value) else wording.NOTHING
-    return value, _bounds(ratio).strip(" ()"), wording.percent(floor), verdict
+    return value, _bounds(ratio).strip(" ()"), _floor(floor), verdict
+
+
+def _floor(floor: float) -> str:
+    return wording.percent(floor) if not floor > 1 else "> 100 %"
 
 
 def _bounds(ratio: Interval) -> str:

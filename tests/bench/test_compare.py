@@ -67,6 +67,9 @@ def made(tmp_path):
         (1.005, 0.99, 1.015, 0.01, "same"),
         (1.005, 0.97, 1.04, 0.01, "cannot say"),
         (1.2, 0.9, 1.6, 0.01, "cannot say"),
+        (1.02, 0.95, 1.08, 0.5, "cannot say"),  # a floor in which everything would be the same
+        (1.002, 0.99, 1.01, 0.5, "same"),
+        (3.0, 2.8, 3.3, 0.5, "faster"),
         (1.005, 1.004, 1.006, 0.001, "faster"),  # small, and sure
         (1.5, 1.4, 1.6, NAN, "cannot say"),  # no A/A
         (1.5, NAN, NAN, 0.01, "cannot say"),  # one launch
@@ -360,7 +363,7 @@ def test_what_is_slower_than_allowed_needs_both_the_percent_and_the_floor(made):
     found = compare.kernels(made().cell("old", twin=1.01).cell("new", 1.05e-3).run, "old", "new")
     assert len(found.slower_by(3)) == 2  # the cell, and the mean
     assert found.slower_by(8) == []
-    hidden = compare.kernels(made().cell("old", twin=1.09).cell("new", 1.05e-3).run, "old", "new")
+    hidden = compare.kernels(made().cell("old", twin=1.08).cell("new", 1.05e-3).run, "old", "new")
     assert hidden.slower_by(0) == []
 
 
