@@ -54,10 +54,10 @@ def tour(
         if out is not None:
             raise ValueError("--out before a command is the tour's; put it behind the command")
         return
-    from bench import engine, network, plan
+    from bench import axes, engine, network, plan
     from bench.progress import live
 
-    products = plan.Sweep().cells()
+    products = axes.Sweep().cells()
     steps = network.cells(kernels=NETWORK_KERNELS, **NETWORK)
     quick = plan.Plan(cells=products + steps, **plan.PRECISIONS["quick"], rounds=5, sample_s=0.01, cell_s=2.5)
     run = engine.start(quick, out, stem="tour", progress=live())

@@ -36,15 +36,18 @@ __all__ = [
 
 def sweep(
     kernels: Sequence[str] = (),
-    sizes: Sequence[int] = (),
+    sizes: Sequence[int | str] = (),
     shapes: Sequence[Sequence[int] | str] = (),
-    dtypes: Sequence[str] = ("float32",),
-    threads: Sequence[int] = (),
-    orders: Sequence[str] = ("nn",),
+    dtypes: Sequence[str] | None = None,
+    threads: Sequence[int | str] = (),
+    orders: Sequence[str] | None = None,
     *,
-    alpha: float = 1.0,
-    beta: float = 0.0,
-    data: str = "normal",
+    suite: str | None = None,
+    cache: Sequence[str] | str | None = None,
+    data: Sequence[str] | str | None = None,
+    batch: Sequence[int] | int | None = None,
+    alpha: float | None = None,
+    beta: float | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -52,22 +55,30 @@ def sweep(
     """Time kernels on products and return the run, which is also in its folder.
 
     kernels   names, or paths `file.py:function`; default: the ladder
-    sizes     n of square products; shapes are (m, n, k)
-    threads   default: all cores of this process
-    orders    nn, tn, nt, tt: operands stored transposed and handed over as views
+    sizes     n of square products, or ranges: "64:4096:*2", "100:1000:+100"
+    shapes    (m, n, k), or text: "784x512x128", with ranges and an order and a batch of their own: "64x64x64 tn *16"
+    dtypes    default: float32
+    threads   counts, or "all", the default: all cores of this process
+    orders    nn (the default), tn, nt, tt: operands stored transposed and handed over as views
+    suite     a named sweep (bench/suites/), whose axes stand wherever none are given here
+    cache     "hot" (the default), "cold": operands evicted before every call
+    data      kinds: normal (the default), uniform, integers, zeros, significands, denormals, wide
+    batch     products in a stack that one call multiplies (1)
+    alpha, beta  C <- alpha A B + beta C (1 and 0)
     settings  launches, rounds, sample_s, cell_s, budget_s, timeout_s, seed (bench.plan.Plan)
 
     Raises ValueError for what cannot be planned, gemm.UnknownKernel, RunError for the folder.
     """
-    from bench import engine, plan
+    from bench import axes, engine, plan
 
-    axes = {
+    given = {
         "kernels": kernels, "sizes": sizes, "shapes": shapes, "dtypes": dtypes, "threads": threads,
-        "orders": orders, "alpha": alpha, "beta": beta, "data": data,
+        "orders": orders, "suite": suite, "cache": cache, "data": data, "batch": batch, "alpha": alpha,
+        "beta": beta,
     }  # fmt: skip
-    cells = plan.make_sweep(axes, "sweep").cells()
-    whole = plan.Plan(cells=cells, **plan.settings(settings, "sweep"))
-    return engine.start(whole, out, stem="sweep", progress=progress)
+    cells = axes.make_sweep(given, "sweep").cells()
+    whole = plan.Plan(cells=cells, **axes.settings(settings, "sweep"))
+    return engine.start(whole, out, stem=suite or "sweep", progress=progress)
 
 
 def profile(
@@ -90,10 +101,10 @@ def profile(
 
     Raises ValueError, gemm.UnknownKernel, RunError.
     """
-    from bench import engine, network, plan
+    from bench import axes, engine, network, plan
 
     cells = network.cells(arch, batch, kernels, threads, **model)
-    whole = plan.Plan(cells=cells, **plan.settings({"sample_s": 0.1} | (settings or {}), "profile"))
+    whole = plan.Plan(cells=cells, **axes.settings({"sample_s": 0.1} | (settings or {}), "profile"))
     return engine.start(whole, out, stem="profile", progress=progress)
 
 

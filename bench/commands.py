@@ -20,7 +20,7 @@ Show = Callable[[Run], None]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: a new one in runs/).")]
-Threads = Annotated[str | None, typer.Option(help="Threads, as 1,2 (default: all cores).")]
+Threads = Annotated[str | None, typer.Option(help="Threads, as 1,2 or 1,all (default: all cores).")]
 Precision = Annotated[
     str | None, typer.Option(help="quick, default or precise: 3, 6 or 12 launches, or 24 if still wide.")
 ]
@@ -48,15 +48,37 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         kernels: Annotated[
             str | None, typer.Option(help="Kernels, comma between (default: the ladder).")
         ] = None,
-        sizes: Annotated[str | None, typer.Option(help="Sizes of square products, as 64,256,1024.")] = None,
+        suite: Annotated[
+            str | None,
+            typer.Option(
+                help="A named set of shapes (squares, mlp, ...), which other flags narrow; `help` lists them."
+            ),
+        ] = None,
+        sizes: Annotated[
+            str | None,
+            typer.Option(help="Sizes of square products, as 64,256 or 64:4096:*2 or 100:1000:+100."),
+        ] = None,
         shapes: Annotated[
-            str | None, typer.Option(help="Shapes m x n x k, as 128x512x784,128x10x512.")
+            str | None,
+            typer.Option(help="Shapes m x n x k, ranges too, as 128x512x784 or '64:256:*2x10x512 tn *16'."),
         ] = None,
         dtypes: Annotated[str | None, typer.Option(help="float32, float64 or both.")] = None,
         orders: Annotated[
             str | None, typer.Option(help="nn, tn, nt, tt: which operands are transposed views.")
         ] = None,
         threads: Threads = None,
+        cache: Annotated[
+            str | None, typer.Option(help="hot, cold or both; cold: operands evicted before every call.")
+        ] = None,
+        data: Annotated[
+            str | None,
+            typer.Option(help="Kinds of data: normal, uniform, integers, zeros, denormals, wide, ..."),
+        ] = None,
+        batch: Annotated[
+            str | None, typer.Option(help="Products in a stack multiplied by one call, as 1,16.")
+        ] = None,
+        alpha: Annotated[float | None, typer.Option(help="C <- alpha A B + beta C (1).")] = None,
+        beta: Annotated[float | None, typer.Option(help="See alpha (0).")] = None,
         precision: Precision = None,
         launches: Launches = None,
         rounds: Rounds = None,
@@ -68,10 +90,15 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         resume: Annotated[Path | None, typer.Option(help="Finish this run; takes no other flags.")] = None,
         as_json: Json = False,
     ) -> None:
-        """Time kernels on products, verified and in turn; records go to a folder in runs/."""
+        """Time kernels on products, verified and in turn; records go to a folder in runs/.
+
+        Axes are lists, comma between; every combination is a cell. A flag replaces what the file or the suite says
+        (sizes and shapes replace each other too).
+        """
         axes = {
-            "kernels": kernels, "sizes": sizes, "shapes": shapes, "dtypes": dtypes, "orders": orders,
-            "threads": threads,
+            "kernels": kernels, "suite": suite, "sizes": sizes, "shapes": shapes, "dtypes": dtypes,
+            "orders": orders, "threads": threads, "cache": cache, "data": data, "batch": batch,
+            "alpha": alpha, "beta": beta,
         }  # fmt: skip
         limits = {"launches": launches, "rounds": rounds, "cell_s": cell_seconds, "budget_s": budget}
         if resume:
@@ -79,6 +106,9 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
             if any(value is not None for value in others):
                 raise ValueError("--resume finishes a run as it was planned; leave the other flags out")
             run = _resume(resume)
+        elif suite == "help":
+            _suites(as_json)
+            return
         else:
             run = _sweep(file, axes, precision, limits, out)
         _print_run(run, show, as_json)
@@ -180,20 +210,37 @@ def _print_run(run: Run, show: Show, as_json: bool) -> None:
 
 
 def _sweep(file: Path | None, axes: Line, precision: str | None, limits: Line, out: Path | None) -> Run:
+    from bench import axes as axis
     from bench import engine, plan
     from bench.progress import live
 
-    from_file, settings = plan.load_toml(file) if file else (plan.Sweep(), {})
-    given = {key: split(value) for key, value in axes.items() if value is not None}
-    chosen = plan.make_sweep(vars(from_file) | given, "flags" if given else str(file or "sweep"), given)
+    from_file, settings = axis.load_toml(file) if file else (axis.Sweep(), {})
+    given = {
+        key: split(value) if key in axis.LISTS else value for key, value in axes.items() if value is not None
+    }
+    chosen = axis.make_sweep(given, "flags" if given else str(file or "sweep"), given, under=from_file)
     settings = _settings(precision, limits, settings)
     whole = plan.Plan(cells=chosen.cells(), **settings)
-    return engine.start(whole, out, stem=file.stem if file else "sweep", progress=live())
+    stem = file.stem if file else axes["suite"] or "sweep"
+    return engine.start(whole, out, stem=stem, progress=live())
+
+
+def _suites(as_json: bool) -> None:
+    """Every suite with the line that says what it is for."""
+    from bench.axes import suites
+
+    found = suites()
+    if as_json:
+        _print_json(found)
+        return
+    for name, about in found.items():
+        typer.echo(f"{name:{max(map(len, found))}}  {about}")
 
 
 def _settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
     """Settings of a plan: flags before the file; --launches before --precision."""
-    from bench.plan import PRECISIONS, settings
+    from bench.axes import settings
+    from bench.plan import PRECISIONS
 
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")

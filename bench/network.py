@@ -11,7 +11,8 @@ import numpy as np
 
 import gemm
 import mlp
-from bench.plan import Cell, check_memory, frozen, full_name, source, whole
+from bench.plan import Cell, check_memory, frozen, full_name, source
+from bench.shapes import whole
 from bench.subjects import batch_for
 from gemm.problems import DTYPES
 from gemm.threads import available_cores

@@ -14,8 +14,9 @@ import pytest
 
 import bench
 from bench import ceilings, engine, statistics
+from bench.axes import Sweep
 from bench.environment import caches
-from bench.plan import Cell, Plan, Sweep
+from bench.plan import Cell, Plan
 from bench.processes import Gone, Worker
 from bench.subjects import Product, Wrong
 from bench.witness import FIGURES
@@ -371,7 +372,7 @@ def test_a_changed_kernel_is_another_cell(tmp_path):
     same = Sweep(kernels=(f"{file}:f",), sizes=(8,)).cells()[0].id
     code = f"""
 import sys
-from bench.plan import Sweep
+from bench.axes import Sweep
 print(Sweep(kernels=({f"{file}:f"!r},), sizes=(8,)).cells()[0].id)
 """
     file.write_text("def f(a, b):\n    return b @ a\n")

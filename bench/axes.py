@@ -1,0 +1,196 @@
+"""Axes: a sweep as its user writes it (flags, TOML, Python, a named suite), and the cells that it stands for."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import gemm
+from bench.plan import Cell, full_name, source
+from bench.records import Line
+from bench.shapes import ORDERS, Shape, all_shapes, all_sizes, whole
+from gemm.problems import DATA, DTYPES, Problem
+from gemm.threads import available_cores
+
+# The largest number that a setting may be: a day in seconds.
+LONGEST = 86_400
+# alpha and beta beyond this overflow float32 before they say anything.
+LARGEST = 1e30
+# What a sweep does that names no size: they show the climb from Python loops to BLAS.
+LADDER_SIZES = (16, 32, 64, 128, 256, 512, 1024)
+CACHES = ("hot", "cold")
+SUITES = Path(__file__).parent / "suites"
+# Settings of a Plan that a sweep's file may hold.
+COUNTS = ("launches", "rounds", "seed")
+SECONDS = ("sample_s", "cell_s", "budget_s", "timeout_s")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep over products: the cross product of its axes.
+
+    shapes   with an order or a batch of their own where they bring one; sizes n are squares (n, n, n) and come on
+             top of them
+    threads  counts, or "all"
+    orders   of the operands: nn, tn, nt, tt ("t": stored transposed, handed over as a view)
+    cache    hot, cold: operands evicted before every call
+    data     kinds of it (gemm.problems.DATA)
+    batch    products in a stack
+    """
+
+    kernels: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+    dtypes: tuple[str, ...] = ("float32",)
+    threads: tuple[int | str, ...] = ()
+    orders: tuple[str, ...] = ("nn",)
+    cache: tuple[str, ...] = ("hot",)
+    data: tuple[str, ...] = ("normal",)
+    batch: tuple[int, ...] = (1,)
+    alpha: float = 1.0
+    beta: float = 0.0
+
+    def cells(self) -> list[Cell]:
+        """Every cell, smaller problems first. Raises ValueError, UnknownKernel for what cannot be."""
+        kernels = self.kernels or tuple(kernel.name for kernel in gemm.kernels())
+        cores = available_cores()
+        threads = [cores if count == "all" else int(count) for count in self.threads or ("all",)]
+        for count in threads:
+            if count < 1 or count > cores:
+                raise ValueError(
+                    f"threads = {count}: this process may use 1 to {cores} cores, or all of them"
+                )
+        cells = [
+            Cell(full_name(kernel), count, problem, source=source(kernel), cache=cache)
+            for count in threads
+            for problem in sorted(self._problems(), key=lambda problem: problem.flops)
+            for cache in self.cache
+            for kernel in kernels
+        ]
+        return list(dict.fromkeys(cells))
+
+    def _problems(self) -> Iterable[Problem]:
+        shapes = [*(Shape(n, n, n) for n in self.sizes), *self.shapes]
+        for dtype, data, shape in product(
+            self.dtypes, self.data, shapes or [Shape(n, n, n) for n in LADDER_SIZES]
+        ):
+            orders = (shape.order,) if shape.order else self.orders
+            for order, batch in product(orders, (shape.batch,) if shape.batch else self.batch):
+                yield Problem(
+                    shape.m, shape.n, shape.k, dtype, order[0], order[1],
+                    alpha=self.alpha, beta=self.beta, data=data, batch=batch,
+                )  # fmt: skip
+
+
+AXES = tuple(field.name for field in fields(Sweep))
+LISTS = tuple(name for name in AXES if name not in ("alpha", "beta"))
+
+
+def suites() -> dict[str, str]:
+    """Name -> the line that says what it is for, of every suite in `bench/suites/`."""
+    return {path.stem: _read(path)["about"] for path in sorted(SUITES.glob("*.toml"))}
+
+
+def suite(name: str, where: str) -> Line:
+    """The axes of a named suite. ValueError gives the names for one that there is not."""
+    known = suites()
+    if name not in known:
+        raise ValueError(f"{where}: unknown suite {name!r}; there are {', '.join(known)}")
+    table = _read(SUITES / f"{name}.toml")
+    return {key: value for key, value in table.items() if key != "about"}
+
+
+def load_toml(path: str | Path) -> tuple[Sweep, Line]:
+    """A sweep file: the sweep, and the settings of the run that it names.
+
+    Keys are those of Sweep, `suite` (whose axes the file's own replace), and COUNTS and SECONDS of Plan. ValueError
+    says the line of a syntax error, and the nearest name for an unknown key.
+    """
+    table = _read(path)
+    _known(f"{path}: unknown key", table, (*AXES, "suite", *COUNTS, *SECONDS))
+    axes = {key: value for key, value in table.items() if key in (*AXES, "suite")}
+    numbers = {key: value for key, value in table.items() if key in (*COUNTS, *SECONDS)}
+    return make_sweep(axes, str(path), axes), settings(numbers, str(path))
+
+
+def make_sweep(values: Line, where: str, required: Iterable[str] = (), under: Sweep | None = None) -> Sweep:
+    """A Sweep from plain values (of a file or of flags); `where` begins every message.
+
+    values    axes, and `suite`, whose axes stand where `values` has none
+    required  the axes that somebody has set, and that therefore must not be empty; others are then as if not given
+    under     a sweep whose axes stand where neither has any
+
+    Sizes and shapes are one axis here: who gives one of them replaces both.
+    """
+    values = {key: value for key, value in values.items() if value is not None}
+    given = set(values) & set(required)
+    for key in LISTS:
+        if key in values:
+            several = isinstance(values[key], Iterable) and not isinstance(values[key], str)
+            values[key] = list(values[key]) if several else [values[key]]
+        if not values.get(key, True):
+            if key in given:
+                raise ValueError(f"{where}: {key} is empty; leave it out for the default")
+            del values[key]
+    if (name := values.pop("suite", None)) is not None:
+        values = over(suite(str(name), where), values)
+    values = over(vars(under) if under else {}, values)
+    values["sizes"] = all_sizes(values.get("sizes", ()), f"{where}: sizes")
+    values["shapes"] = all_shapes(values.get("shapes", ()), where)
+    values["batch"] = all_sizes(values.get("batch", (1,)), f"{where}: batch")
+    values["threads"] = tuple(
+        count if count == "all" else whole(count, f"{where}: threads") for count in values.get("threads", ())
+    )
+    for key, what, known in (
+        ("dtypes", "dtype", DTYPES), ("orders", "order", ORDERS), ("cache", "cache", CACHES), ("data", "data", DATA),
+    ):  # fmt: skip
+        values[key] = tuple(_known(f"{where}: unknown {what}", values.get(key, known[:1]), known))
+    values["kernels"] = tuple(str(name) for name in values.get("kernels", ()))
+    for key in ("alpha", "beta"):
+        value = values.get(key, 1.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
+            raise ValueError(f"{where}: {key} = {value!r} is no number between -{LARGEST:g} and {LARGEST:g}")
+    return Sweep(**values)
+
+
+def over(below: Line, values: Line) -> Line:
+    """`values`, and what they leave open from `below`."""
+    if values.get("sizes") or values.get("shapes"):
+        below = {key: value for key, value in below.items() if key not in ("sizes", "shapes")}
+    return below | values
+
+
+def settings(values: Line, where: str) -> Line:
+    """The numbers of a Plan, checked: counts from 1 up, seconds above 0; what else it has, as it is."""
+    for key, value in values.items():
+        if key not in (*COUNTS, *SECONDS):
+            continue
+        right = isinstance(value, int if key in COUNTS else int | float) and not isinstance(value, bool)
+        least = 0 if key == "seed" else 1 if key in COUNTS else 1e-9
+        if not right or not least <= value <= LONGEST:
+            kind = f"a whole number from {least} up" if key in COUNTS else "a number of seconds above 0"
+            raise ValueError(f"{where}: {key} = {value!r} must be {kind}")
+    return values
+
+
+def _read(path: str | Path) -> Line:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+
+
+def _known(what: str, values: Iterable[Any], known: Sequence[str]) -> list[str]:
+    for value in values:
+        if value not in known:
+            near = difflib.get_close_matches(str(value), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+            raise ValueError(f"{what} {value!r}; {hint}")
+    return list(values)
