@@ -138,7 +138,7 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
 
         run = bench.profile(
             arch, batch, kernel or ["blas"], threads=threads, out=out, progress=live(),
-            settings=_settings(precision or "quick", {"launches": launches, "rounds": rounds}),
+            settings=chosen_settings(precision or "quick", {"launches": launches, "rounds": rounds}),
             activation=activation, loss=loss, optimizer=optimizer, dtype=dtype, data=data,
         )  # fmt: skip
         _print_run(run, show, as_json)
@@ -219,7 +219,7 @@ def _sweep(file: Path | None, axes: Line, precision: str | None, limits: Line, o
         key: split(value) if key in axis.LISTS else value for key, value in axes.items() if value is not None
     }
     chosen = axis.make_sweep(given, "flags" if given else str(file or "sweep"), given, under=from_file)
-    settings = _settings(precision, limits, settings)
+    settings = chosen_settings(precision, limits, settings)
     whole = plan.Plan(cells=chosen.cells(), **settings)
     stem = file.stem if file else axes["suite"] or "sweep"
     return engine.start(whole, out, stem=stem, progress=live())
@@ -237,7 +237,7 @@ def _suites(as_json: bool) -> None:
         typer.echo(f"{name:{max(map(len, found))}}  {about}")
 
 
-def _settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
+def chosen_settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
     """Settings of a plan: flags before the file; --launches before --precision."""
     from bench.axes import settings
     from bench.plan import PRECISIONS

@@ -12,6 +12,9 @@ import typer
 from bench import compare
 from bench.records import Line, Run, finite, latest, load
 
+AsSweep = Annotated[str | None, typer.Option(help="With --against, as of sweep.")]
+CountAsSweep = Annotated[int | None, typer.Option(help="With --against, as of sweep.")]
+SecondsAsSweep = Annotated[float | None, typer.Option(help="With --against, as of sweep.")]
 ShowComparison = Callable[[compare.Comparison], None]
 
 
@@ -35,15 +38,20 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
             str | None,
             typer.Option(metavar="REV", help="Time the working tree and this git revision in one run."),
         ] = None,
-        kernels: Annotated[str | None, typer.Option(help="With --against, as of sweep.")] = None,
-        sizes: Annotated[str | None, typer.Option(help="With --against, as of sweep.")] = None,
-        shapes: Annotated[str | None, typer.Option(help="With --against, as of sweep.")] = None,
-        dtypes: Annotated[str | None, typer.Option(help="With --against, as of sweep.")] = None,
-        threads: Annotated[str | None, typer.Option(help="With --against, as of sweep.")] = None,
-        precision: Annotated[str | None, typer.Option(help="With --against, as of sweep.")] = None,
-        launches: Annotated[int | None, typer.Option(help="With --against, as of sweep.")] = None,
-        rounds: Annotated[int | None, typer.Option(help="With --against, as of sweep.")] = None,
-        budget: Annotated[float | None, typer.Option(help="With --against, as of sweep.")] = None,
+        kernels: AsSweep = None,
+        suite: AsSweep = None,
+        sizes: AsSweep = None,
+        shapes: AsSweep = None,
+        dtypes: AsSweep = None,
+        orders: AsSweep = None,
+        threads: AsSweep = None,
+        cache: AsSweep = None,
+        data: AsSweep = None,
+        batch: AsSweep = None,
+        precision: AsSweep = None,
+        launches: CountAsSweep = None,
+        rounds: CountAsSweep = None,
+        budget: SecondsAsSweep = None,
         out: Annotated[Path | None, typer.Option(help="With --against: the run's folder.")] = None,
         python: Annotated[
             str | None, typer.Option(help="With --against: the revision's interpreter (default: this one).")
@@ -63,7 +71,10 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
         for name, percent in (("--fail-slower", fail_slower), ("--same-within", same_within)):
             if percent is not None and not 0 <= percent < 1e6:
                 raise ValueError(f"{name} {percent}: must be a percentage from 0 up")
-        axes = {"kernels": kernels, "sizes": sizes, "shapes": shapes, "dtypes": dtypes, "threads": threads}
+        axes = {
+            "kernels": kernels, "suite": suite, "sizes": sizes, "shapes": shapes, "dtypes": dtypes,
+            "orders": orders, "threads": threads, "cache": cache, "data": data, "batch": batch,
+        }  # fmt: skip
         limits = {"launches": launches, "rounds": rounds, "budget_s": budget}
         ours = {"--precision": precision, "--out": out, "--python": python}
         swept = {f"--{key.removesuffix('_s')}": value for key, value in (axes | limits).items()} | ours
@@ -128,13 +139,15 @@ def _swept(
     revision: str, axes: Line, precision: str | None, limits: Line, out: Path | None, python: str | None
 ) -> Run:
     """A sweep over the working tree and a revision, as the flags say."""
-    from bench import plan, revisions
-    from bench.commands import _settings, split
+    from bench import axes as axis
+    from bench import revisions
+    from bench.commands import chosen_settings, split
     from bench.progress import live
 
-    given = {key: split(value) for key, value in axes.items() if value is not None}
-    cells = plan.make_sweep(given, "flags", given).cells()
+    given = {key: split(value) for key, value in axes.items() if key in axis.LISTS and value is not None}
+    suite = {"suite": axes["suite"]} if axes["suite"] is not None else {}
+    cells = axis.make_sweep(given | suite, "flags", given).cells()
     return revisions.sweep(
-        revision, cells, _settings(precision, limits), python=python, shared="kernels" not in given,
+        revision, cells, chosen_settings(precision, limits), python=python, shared="kernels" not in given,
         out=out, progress=live(),
     )  # fmt: skip

@@ -150,7 +150,8 @@ def _fingerprint(problem: Any) -> str:
     """The hash of a problem's record and of its operands, every size cut to at most 5."""
     import numpy as np
 
-    small = replace(problem, **{name: min(getattr(problem, name), 5) for name in ("m", "n", "k")})
+    sizes = [name for name in ("m", "n", "k", "batch") if hasattr(problem, name)]
+    small = replace(problem, **{name: min(getattr(problem, name), 5) for name in sizes})
     digest = hashlib.sha256(json.dumps(problem.record(), sort_keys=True).encode())
     for operand in small.operands(0):
         digest.update(np.ascontiguousarray(operand).tobytes())

@@ -9,7 +9,8 @@ import pytest
 
 import bench
 from bench import compare, processes, revisions
-from bench.plan import Sweep, names_in
+from bench.axes import Sweep
+from bench.plan import names_in
 
 ROOT = Path(processes.ROOT)
 
