@@ -25,7 +25,10 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
     def command(
         sides: Annotated[
             list[str] | None,
-            typer.Argument(metavar="[BASE NEW]", help="Two kernels of one run, or the folders of two runs."),
+            typer.Argument(
+                metavar="[BASE NEW]",
+                help="Two kernels of one run, or the folders of two runs; one run of --against is shown again.",
+            ),
         ] = None,
         run: Annotated[
             Path | None, typer.Option(help="The run of two kernels (default: the newest).")
