@@ -43,7 +43,7 @@ def bound(
     """What bounds a cell: {"by": ..., "level": ..., "shares": {"arithmetic", "bandwidth", "overhead"}}.
 
     bytes        compulsory traffic of a call; `written` of them are stores
-    working_set  bytes that a call touches; the level is the fastest that holds them
+    working_set  bytes that a call touches; the level is the fastest that holds them (`home`)
     seconds      per call; overhead_s is the same for a product of 1 x 1 x 1
     peak_flops   FLOP/s, and `bandwidths` B/s by level and kind, on as many threads
     caches       bytes of each level, {"L1d": ..., "L2": ..., "L3": ...}; each thread has its own L1 and L2
@@ -51,7 +51,8 @@ def bound(
     cold         the operands come from DRAM, whatever their size
 
     `by` is the largest share if that reaches a third, else "itself": the kernel's own instructions are what
-    it costs. A share whose figures are missing is None.
+    it costs. A share whose figures are missing is None. A share above 1 says that a ceiling was measured in a
+    worse moment than the call, or that operands just beyond a level were mostly held by it.
     """
     level = DRAM if cold else home(working_set, caches, threads, instances)
     moving = _seconds_to_move(bytes - written, written, bandwidths.get(level or "", {}))
@@ -74,15 +75,19 @@ def sentence(bound: Mapping[str, Any]) -> str:
     """A bound in plain words: "arithmetic: 84 % of its time is what the multiply-adds alone need"."""
     by, level, shares = bound["by"], bound["level"], bound["shares"]
     if by == "itself":
-        largest = max((share for share in shares.values() if share is not None), default=None)
-        less = f": neither arithmetic, memory nor the call needs more than {largest:.0%} of its time"
-        return "its own instructions" + (less.replace("%", " %") if largest is not None else "")
+        known = [share for share in shares.values() if share is not None]
+        if not known:
+            return "its own instructions"
+        return (
+            "its own instructions: neither arithmetic, memory nor the call needs more than "
+            f"{_percent(max(known))} of its time"
+        )
     what = {
         "arithmetic": "arithmetic: {} of its time is what the multiply-adds alone need",
         "bandwidth": f"bandwidth of {level}: {{}} of its time is what moving its operands alone needs",
         "overhead": "call overhead: {} of its time is what a call on 1 x 1 x 1 takes as well",
     }[by]
-    return what.format(f"{min(shares[by], 1):.0%}".replace("%", " %"))
+    return what.format(_percent(min(shares[by], 1)))
 
 
 def impossible(
@@ -107,7 +112,7 @@ def impossible(
     moved = bytes / seconds
     held, worst = 0.0, None
     for level in [*_levels(caches), DRAM] if caches else []:
-        beyond = max(1 - held / working_set, 0.0)
+        beyond = max(1 - held / working_set, 0.0) if working_set > 0 else 0.0
         if cold and level == DRAM:
             beyond = max(beyond, COLD)
         if level in bandwidths and beyond > 0:
@@ -120,7 +125,7 @@ def impossible(
     if worst is None:
         return None
     factor, level, allowed, beyond = worst
-    part = "all" if beyond == 1 else f"{beyond:.0%}".replace("%", " %")
+    part = "all" if beyond == 1 else _percent(beyond)
     return (
         f"its {moved / 1e9:.4g} GB/s are {factor:.2f} times the {allowed / 1e9:.4g} GB/s that the measured "
         f"bandwidth of {level} allows, from where {part} of its bytes must come"
@@ -130,9 +135,15 @@ def impossible(
 def home(
     working_set: float, caches: Mapping[str, int], threads: int, instances: Mapping[str, int] | None = None
 ) -> str | None:
-    """The fastest level that holds so many bytes: "L1", "L2", "L3" or "DRAM"; None if no caches are known."""
+    """The fastest level that, with those before it, holds so many bytes: "L1", "L2", "L3" or "DRAM".
+
+    Together, because a last level often holds what the nearer ones do not: 32 MiB of operands and a vector do not
+    go out of 32 MiB of L3 to DRAM. None if no caches are known.
+    """
+    held = 0
     for level in _levels(caches):
-        if working_set <= _capacity(level, caches, threads, instances):
+        held += _capacity(level, caches, threads, instances)
+        if working_set <= held:
             return level
     return DRAM if caches else None
 
@@ -171,3 +182,7 @@ def _seconds_to_move(read: float, written: float, rates: Mapping[str, float]) ->
     rest = read - paired, written - paired
     kinds = zip(("copy", "read", "write"), (2 * paired, *rest))
     return sum(amount / rates.get(kind, best) for kind, amount in kinds)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -37,7 +37,12 @@ from gemm.threads import each, get_threads
 CHAINS = 12  # latency 4 times two FMA pipes is 8, and with the factor these fit into 16 registers
 VECTORS = 8  # loads or stores in one step of a pass: the loop around them costs nothing then
 PAGE = 4096  # every thread's part is whole pages, and so whole steps
-SAMPLE_S = 0.004
+# A sample is several windows: the fastest counts, for a ceiling is what the machine can do, and a window is
+# shorter than the turn that a scheduler gives to another process. Where threads share what is measured, the
+# window is all of theirs, and so long that starting them does not matter.
+SAMPLE_S = 0.008
+WINDOW_S = 0.001
+SHARED_WINDOW_S = 0.003
 FEW_B = 4 << 20  # bytes over which a vector width is tried: about 50 microseconds out of a cache
 KINDS = ("read", "write", "copy")
 
@@ -288,7 +293,7 @@ def _part(level: str, threads: int, caches: dict[str, int]) -> int | None:
 
 
 class Ceiling:
-    """One ceiling for one thread count; `sample()` returns (seconds, work).
+    """One ceiling for one thread count; `sample()` returns (seconds, work) of its fastest window.
 
     name    one of `names(caches)`; ValueError for any other
     dtype   of the multiply-adds; the bandwidths do not depend on it
@@ -300,6 +305,8 @@ class Ceiling:
             raise ValueError(f"unknown ceiling {name!r}; there are {', '.join(names(caches))}")
         self.name, self.threads = name, threads
         self.unit = "FLOP" if name == "fma" else "B"
+        # caches before the third level belong to a core
+        self._private = threads == 1 or name.partition("-")[0] in ("fma", "l1", "l2")
         if name == "fma":
             self._prepare_fma(dtype)
         else:
@@ -308,19 +315,18 @@ class Ceiling:
     _arguments: list[tuple[Any, ...]]
 
     def _prepare_fma(self, dtype: str) -> None:
-        self._outs = [np.zeros(1, dtype) for _ in range(self.threads)]
+        outs = [np.zeros(1, dtype) for _ in range(self.threads)]
         x, best = np.dtype(dtype).type(0.5), None
         for bits in vector_widths():
             run = _chain_runner(bits, dtype)
             per_round = 2 * CHAINS * bits // (8 * np.dtype(dtype).itemsize)
-            rate = max(_rate(run, x, per_round, self._outs[0]) for _ in range(5))
+            rate = max(_rate(run, x, per_round, outs[0]) for _ in range(5))
             if best is None or rate > best[0]:
                 best = rate, run, per_round
         assert best is not None
         rate, self._run, per_round = best
-        rounds = max(int(SAMPLE_S * rate / per_round), 1000)
-        self._arguments = [(x, rounds, out) for out in self._outs]
-        self._work = rounds * per_round * self.threads
+        rounds = self._set_window(rate, per_round, least=1000)
+        self._arguments = [(x, rounds, out) for out in outs]
 
     def _prepare_passes(self, level: str, kind: str, caches: dict[str, int]) -> None:
         whole = stream_size(last_cache())
@@ -331,19 +337,39 @@ class Ceiling:
         starts = [memory.ctypes.data + i * size for i in range(self.threads)]
         what = [(KINDS.index(kind), at, at + size - each_way, each_way) for at in starts]
         outs = [np.zeros(1, np.intp) for _ in starts]
-        few, passes, best = ceil(FEW_B / size), 1, 0.0
+        few, best = ceil(FEW_B / size), 0.0
         for bits in vector_widths():
             run = _pass_runner(bits)
             run(*what[0], 1, outs[0])
             rate = max(_pass_rate(run, what[0], few, outs[0]) for _ in range(5 if few > 1 else 1))
             if rate > best:
-                best, self._run, passes = rate, run, max(round(SAMPLE_S * rate), 1)
+                best, self._run = rate, run
+        passes = self._set_window(best * size, size, least=1)
         self._arguments = [(*where, passes, out) for where, out in zip(what, outs)]
-        self._work = size * passes * self.threads
 
     def sample(self) -> tuple[float, int]:
-        """Seconds that it took, and the work (FLOP or bytes) done in them."""
-        each(self._run, self._arguments)  # discarded: clocks, pages, the pool
-        start = perf_counter()
-        each(self._run, self._arguments)
-        return perf_counter() - start, self._work
+        """Seconds that the fastest window took, and the work (FLOP or bytes) done in it by all threads."""
+        if self._private:  # each thread's own fastest window: what the others do does not matter to it
+            fastest = np.full(self.threads, np.inf)
+            each(self._windows, [(fastest[i : i + 1], one) for i, one in enumerate(self._arguments)])
+            return self.threads / float((1 / fastest).sum()), self._work
+        seconds = []
+        for _ in range(self._count):
+            start = perf_counter()
+            each(self._run, self._arguments)
+            seconds.append(perf_counter() - start)
+        return min(seconds), self._work
+
+    def _windows(self, fastest: np.ndarray, arguments: tuple[Any, ...]) -> None:
+        for _ in range(self._count):
+            start = perf_counter()
+            self._run(*arguments)
+            fastest[0] = min(fastest[0], perf_counter() - start)
+
+    def _set_window(self, rate: float, per_round: int, least: int) -> int:
+        """Rounds of a window, for so many units of work per second and per round; sets count and work."""
+        length = WINDOW_S if self._private else SHARED_WINDOW_S
+        rounds = max(round(length * rate / per_round), least)
+        self._count = max(round(SAMPLE_S * rate / (rounds * per_round)), 2)
+        self._work = rounds * per_round * self.threads
+        return rounds

@@ -1,4 +1,4 @@
-"""The commands of this room: check, sweep, profile, train, machine, compare.
+"""The commands of this room: check, sweep, compare, profile, train, export, machine.
 
 Each is a function of the library first (`bench.sweep`, ...); here flags become arguments and results become
 text. Tables of records are drawn by `show`, which the front door brings along: this room does not draw.
@@ -26,7 +26,7 @@ Precision = Annotated[
 ]
 Launches = Annotated[int | None, typer.Option(help="Launches, in place of --precision.")]
 Rounds = Annotated[int | None, typer.Option(help="Samples of each cell in each launch (5).")]
-Budget = Annotated[float | None, typer.Option(help="Seconds after which no further launch begins.")]
+Budget = Annotated[float | None, typer.Option(help="Seconds: as many launches, of 3, 6, 12 or 24, as fit.")]
 
 
 def register(app: typer.Typer, show: Show, show_comparison: compare_command.ShowComparison) -> None:
@@ -168,6 +168,34 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         _train(data, arch, settings, threads, out, as_json)
 
     @app.command()
+    def export(
+        run: Annotated[
+            Path | None, typer.Argument(help="A run's folder; default: the newest in runs/.")
+        ] = None,
+        pytest_benchmark: Annotated[
+            bool,
+            typer.Option("--pytest-benchmark", help="JSON for `pytest-benchmark compare` (the default)."),
+        ] = False,
+        as_csv: Annotated[bool, typer.Option("--csv", help="CSV: one line per cell.")] = False,
+        parquet: Annotated[
+            bool, typer.Option("--parquet", help="Parquet: the same table (needs the extra `parquet`).")
+        ] = False,
+        samples: Annotated[
+            bool, typer.Option("--samples", help="CSV and Parquet: one line per sample instead.")
+        ] = False,
+        out: Annotated[
+            Path | None,
+            typer.Option(
+                help="The file; .json, .csv or .parquet says the form too. Default: stdout; Parquet: beside the run."
+            ),
+        ] = None,
+        public: Annotated[bool, typer.Option("--public", help="Leave out host, user and paths.")] = False,
+    ) -> None:
+        """Write a run for other tools: pytest-benchmark's JSON, CSV, Parquet."""
+        asked = {"pytest-benchmark": pytest_benchmark, "csv": as_csv, "parquet": parquet}
+        _export(run, [form for form, wanted in asked.items() if wanted], out, samples, public)
+
+    @app.command()
     def machine(as_json: Json = False) -> None:
         """This machine, and what it can do at most: measured now."""
         _machine(as_json)
@@ -240,13 +268,15 @@ def _suites(as_json: bool) -> None:
 def chosen_settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
     """Settings of a plan: flags before the file; --launches before --precision."""
     from bench.axes import settings
-    from bench.plan import PRECISIONS
 
-    if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
-    chosen = PRECISIONS[precision] if precision else {}
     given = {key: value for key, value in limits.items() if value is not None}
-    return settings((from_file or {}) | chosen | given, "flags")
+    if precision is not None:
+        given = {"precision": precision} | given
+    flags = settings(given, "flags")
+    before = from_file or {}
+    if "launches" in before and not given.keys() & {"launches", "precision"}:
+        flags.pop("launches", None)  # a budget: as many as fit of those that the file wants
+    return (before | {"looks": ()} if "launches" in flags else before) | flags
 
 
 def _resume(folder: Path) -> Run:
@@ -324,6 +354,24 @@ def _train(
             f"{training.seconds:.3f} s: the first {training.first_step_s * 1e3:.1f} ms, "
             f"the others {training.step_s * 1e6:.0f} us each"
         )
+
+
+def _export(run: Path | None, forms: list[str], out: Path | None, samples: bool, public: bool) -> None:
+    from bench import benchmark_json, interchange
+    from bench.records import latest, load
+
+    if len(forms) > 1:
+        raise ValueError(f"--{' and --'.join(forms)}: an export has one form; leave one")
+    form = interchange.chosen_form(out, forms[0] if forms else None, samples)
+    opened = load(run or latest())
+    if out is None and form != "parquet":
+        written = interchange.text(opened, form, samples, public)
+    else:
+        written = f"{interchange.export(opened, out, form, samples=samples, public=public)}\n"
+    missing = benchmark_json.left_out(opened) if form == "pytest-benchmark" else None
+    for sentence in (*opened.warnings, *([missing] if missing else [])):
+        typer.echo(sentence, err=True)
+    typer.echo(written, nl=False)
 
 
 def _machine(as_json: bool) -> None:
