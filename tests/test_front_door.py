@@ -93,7 +93,7 @@ MISTAKES = {
     "threads": (["sweep", "--kernels", "blas", "--threads", "9999"], "this process may use 1 to"),
     "precision": (
         ["sweep", "--precision", "vague"],
-        "unknown precision 'vague'; there are quick, default, precise",
+        "unknown precision 'vague'; there are default, precise, quick",
     ),
     "rounds": (["sweep", "--rounds", "0"], "rounds = 0 must be a whole number from 1 up"),
     "memory": (["sweep", "--kernels", "blas", "--sizes", "300000"], "GiB are free"),
