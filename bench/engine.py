@@ -46,6 +46,7 @@ from bench.records import (
     write_json,
 )
 from bench.references import References
+from bench.revisions import restored
 from bench.statistics import narrow, results
 from bench.witness import FIGURES
 
@@ -85,7 +86,8 @@ def resume(folder: str | Path, progress: Progress | None = None) -> Run:
     before = load(path) if (path / "records.jsonl").exists() else None
     plan = Plan.from_record(read_json(path / "plan.json"))
     check_memory(plan.cells)
-    return _Engine(plan, path, progress or Silent(), before).run()
+    with restored(plan.trees) as plan.trees:  # their folders went with the process that made them
+        return _Engine(plan, path, progress or Silent(), before).run()
 
 
 class _Engine:
