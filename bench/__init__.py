@@ -5,6 +5,7 @@ run = bench.profile(arch=[784, 512, 512, 10], batch=128, kernels=["blas"])
 run = bench.load("runs/20260101-120000-sweep")
 run.frame()                        every line in one pandas frame
 bench.results(run), bench.speedup(base, other), bench.profiles(run)
+from bench import compare          compare.kernels(run, "blas", "numba-blocked"), compare.runs(one, other)
 bench.export(run, "mine.json")     for pytest-benchmark; .csv and .parquet for everybody else
 """
 
@@ -66,7 +67,8 @@ def sweep(
     data      kinds: normal (the default), uniform, integers, zeros, significands, denormals, wide
     batch     products in a stack that one call multiplies (1)
     alpha, beta  C <- alpha A B + beta C (1 and 0)
-    settings  launches, rounds, sample_s, cell_s, budget_s, timeout_s, seed (bench.plan.Plan)
+    settings  precision (quick, default, precise) or launches, rounds, sample_s, cell_s, budget_s, timeout_s, seed
+              (bench.plan.Plan)
 
     Raises ValueError for what cannot be planned, gemm.UnknownKernel, RunError for the folder.
     """

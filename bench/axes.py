@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gemm
-from bench.plan import Cell, full_name, source
+from bench.plan import DECLARED, PRECISIONS, Cell, full_name, source
 from bench.records import Line
 from bench.shapes import ORDERS, Shape, all_shapes, all_sizes, whole
 from gemm.problems import DATA, DTYPES, Problem
@@ -108,13 +108,14 @@ def suite(name: str, where: str) -> Line:
 def load_toml(path: str | Path) -> tuple[Sweep, Line]:
     """A sweep file: the sweep, and the settings of the run that it names.
 
-    Keys are those of Sweep, `suite` (whose axes the file's own replace), and COUNTS and SECONDS of Plan. ValueError
-    says the line of a syntax error, and the nearest name for an unknown key.
+    Keys are those of Sweep, `suite` (whose axes the file's own replace), `precision`, and COUNTS and SECONDS of
+    Plan. ValueError says the line of a syntax error, and the nearest name for an unknown key.
     """
     table = _read(path)
-    _known(f"{path}: unknown key", table, (*AXES, "suite", *COUNTS, *SECONDS))
+    others = (*COUNTS, *SECONDS, "precision")
+    _known(f"{path}: unknown key", table, (*AXES, "suite", *others))
     axes = {key: value for key, value in table.items() if key in (*AXES, "suite")}
-    numbers = {key: value for key, value in table.items() if key in (*COUNTS, *SECONDS)}
+    numbers = {key: value for key, value in table.items() if key in others}
     return make_sweep(axes, str(path), axes), settings(numbers, str(path))
 
 
@@ -166,7 +167,18 @@ def over(below: Line, values: Line) -> Line:
 
 
 def settings(values: Line, where: str) -> Line:
-    """The numbers of a Plan, checked: counts from 1 up, seconds above 0; what else it has, as it is."""
+    """The settings of a Plan, checked: counts from 1 up, seconds above 0; what else it has, as it is.
+
+    `precision` (quick, default, precise) becomes the launches that it stands for, unless there are `launches`. A
+    budget without either takes as many launches as fit, of DECLARED.
+    """
+    values = dict(values)
+    precision = values.pop("precision", None)
+    if precision is not None:
+        (precision,) = _known(f"{where}: unknown precision", [precision], tuple(PRECISIONS))
+        values = ({} if "launches" in values else PRECISIONS[precision]) | values
+    elif "budget_s" in values and "launches" not in values:
+        values["launches"] = DECLARED[-1]
     for key, value in values.items():
         if key not in (*COUNTS, *SECONDS):
             continue

@@ -46,6 +46,7 @@ from bench.records import (
     write_json,
 )
 from bench.references import References
+from bench.revisions import restored
 from bench.statistics import narrow, results
 from bench.witness import FIGURES
 
@@ -85,7 +86,8 @@ def resume(folder: str | Path, progress: Progress | None = None) -> Run:
     before = load(path) if (path / "records.jsonl").exists() else None
     plan = Plan.from_record(read_json(path / "plan.json"))
     check_memory(plan.cells)
-    return _Engine(plan, path, progress or Silent(), before).run()
+    with restored(plan.trees) as plan.trees:  # their folders went with the process that made them
+        return _Engine(plan, path, progress or Silent(), before).run()
 
 
 class _Engine:
@@ -102,6 +104,7 @@ class _Engine:
         self.next_launch = 0
         if before:
             self._recall(before)
+        self.caches = caches()
         self.first_launch = self.next_launch  # in it, kernels find nothing compiled
         self.writer = Writer(folder, folder.name)  # first: it refuses a run that somebody else is writing
         self.scratch = tempfile.TemporaryDirectory(prefix="gemmlab-")
@@ -317,7 +320,7 @@ class _Engine:
         """R rounds of one sample each, in an order drawn anew for every round."""
         key = (launch, cluster[0].threads)
         bandwidths = (
-            () if key in self.bandwidths_of else tuple(n for n in ceilings.names(caches()) if n != "fma")
+            () if key in self.bandwidths_of else tuple(n for n in ceilings.names(self.caches) if n != "fma")
         )
         self.bandwidths_of.add(key)
         for number in range(self.plan.rounds):
@@ -382,7 +385,7 @@ class _Engine:
             )  # fmt: skip
 
     def _sample_ceiling(self, name: str, cell: Cell, at: Line) -> None:
-        request = {"name": name, "dtype": cell.dtype, "threads": cell.threads, "caches": caches()}
+        request = {"name": name, "dtype": cell.dtype, "threads": cell.threads, "caches": self.caches}
         try:
             answer = self.crew.ask(Member(CEILING, cell.threads), do="ceiling", **request)
         except Gone:
@@ -429,7 +432,7 @@ class _Engine:
         if not whole:
             return
         conclusions = conclude(
-            self._with_stand_ins(whole), {cell.id for cell in whole}, caches(), cache_instances()
+            self._with_stand_ins(whole), {cell.id for cell in whole}, self.caches, cache_instances()
         )
         for cell in whole:
             fields = conclusions[cell.id]

@@ -14,7 +14,7 @@ from reports.canvas import PHONE, SETTINGS, SLIDE, WIDE, Canvas, standalone
 from reports.climb import climb
 from reports.layers import layers
 from reports.rates import rates
-from reports.selection import Comparison, Ladder, Selection, Training, ladders
+from reports.selection import Comparison, Ladder, Selection, Training, label, ladders
 from reports.sentences import level
 from reports.shapes import shapes
 
@@ -165,8 +165,8 @@ def _seen_in_ladder(ladder: Ladder) -> str:
 def _seen_in_step(training: Training) -> str:
     slow, fast = training.profiles[0], training.profiles[-1]
     if slow is fast:
-        return f"With {fast.result.kernel} a step takes {wording.duration(fast.step)}."
+        return f"With {label(fast.result)} a step takes {wording.duration(fast.step)}."
     return (
         f"The same network, the same numbers: a step takes {wording.duration(slow.step)} with "
-        f"{slow.result.kernel} and {wording.duration(fast.step)} with {fast.result.kernel}."
+        f"{label(slow.result)} and {wording.duration(fast.step)} with {label(fast.result)}."
     )

@@ -13,7 +13,7 @@ from bench.records import number
 from bench.statistics import Profile, Result
 from reports import charts, palette, svg, tables, wording
 from reports.machine import machine
-from reports.selection import Ladder, Selection, ladders, measured
+from reports.selection import Ladder, Selection, label, ladders, measured
 from reports.sentences import findings
 
 STATUS = {"ok": "✓", "skipped": "↷", "unavailable": "○"}  # everything else is trouble
@@ -150,7 +150,7 @@ def _cell(result: Result) -> Cell:
     if predicted and not seconds.n:
         time = f"{wording.duration(predicted)} predicted"
     return Cell(
-        kernel=result.kernel,
+        kernel=label(result),
         problem=what.strip(),
         status=status,
         mark=STATUS.get(status, TROUBLE),
@@ -219,7 +219,7 @@ def ideas() -> dict[str, str]:
 
 def _profile(profile: Profile) -> dict[str, Any]:
     return {
-        "kernel": profile.result.kernel,
+        "kernel": label(profile.result),
         "model": wording.architecture(profile.result.model),
         "step": wording.duration(profile.step),
         "rows": [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.compare import FASTER, SLOWER, verdict
 from bench.public import without_places
 from bench.records import Line, Run, canonical, load, number
 from bench.statistics import (
@@ -58,9 +59,10 @@ def told_apart(ratio: Interval, floor: float) -> bool:
     floor  as `bench.statistics.floor_for` gives it; of a run without A/A (NaN) UNKNOWN_FLOOR. A single launch has no
            interval, and is held against the floor alone.
     """
-    if ratio.n > 1 and not ratio.excludes(1.0):
-        return False
-    return abs(math.log(ratio.value)) > math.log1p(floor if math.isfinite(floor) else UNKNOWN_FLOOR)
+    floor = floor if math.isfinite(floor) else UNKNOWN_FLOOR
+    if ratio.n > 1:
+        return verdict(ratio, floor) in (FASTER, SLOWER)
+    return abs(math.log(ratio.value)) > math.log1p(floor)
 
 
 @dataclass(frozen=True)

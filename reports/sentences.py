@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bench.statistics import Profile, Result, floor_for, speedup
 from reports import palette, remarks, wording
-from reports.selection import Comparison, Selection, Training, ladders, told_apart
+from reports.selection import Comparison, Selection, Training, label, ladders, told_apart
 
 LIBRARIES = ("blas", "cblas", "torch", "cublas", "dask")  # someone else's GEMM inside
 
@@ -178,14 +178,14 @@ def _step(training: Training, selection: Selection) -> Finding:
         row.share for row in fast.rows if palette.kind(row.op, row.parts) in palette.PRODUCTS
     )
     sentence = (
-        f"A training step of {training.name} takes {wording.duration(fast.step)} with {fast.result.kernel}"
+        f"A training step of {training.name} takes {wording.duration(fast.step)} with {label(fast.result)}"
     )
     gain = speedup(slow.result, fast.result)
     if slow is not fast and math.isfinite(gain.value):
         rests.append(slow.result)
         clear = gain.value > 1 and told_apart(gain, floor_for(selection.floors, fast.result))
-        faster = f"{wording.factor(gain.value)}{wording.within(gain)} as fast as with {slow.result.kernel}"
-        alike = f"which cannot be told from {slow.result.kernel}'s"
+        faster = f"{wording.factor(gain.value)}{wording.within(gain)} as fast as with {label(slow.result)}"
+        alike = f"which cannot be told from {label(slow.result)}'s"
         sentence += f", {faster if clear else alike}"
     if not fast.rows:
         return Finding(f"{sentence}.", tuple(rests))

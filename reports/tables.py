@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.records import Run
 from bench.statistics import Profile, Result, Row
 from reports import alike, costs, remarks, wording
-from reports.selection import Comparison, Ladder, ladders, measured, select
+from reports.selection import Comparison, Ladder, label, ladders, measured, select
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -80,7 +80,7 @@ def profile(profile: Profile) -> Group:
     """A row per operation of the step, their total, the remainder, and what the rows account for."""
     model = wording.architecture(profile.result.model)
     threads = wording.plural(profile.result.threads, "thread")
-    title = f"{profile.result.kernel}: a training step of {model}, {threads}"
+    title = f"{label(profile.result)}: a training step of {model}, {threads}"
     table = new_table("op", *PROFILE)
     for row in profile.rows:
         add_row(table, operation(row), *figures(row, profile.peak))
@@ -108,7 +108,7 @@ def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
     for result in selected.results:
         if result.model and not measured(result):
             console.print(
-                f"{result.kernel}: {result.status} ({result.cell.get('reason') or 'no whole launch'})",
+                f"{label(result)}: {result.status} ({result.cell.get('reason') or 'no whole launch'})",
                 markup=False, soft_wrap=True,
             )  # fmt: skip
     for training in selected.trainings:

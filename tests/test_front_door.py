@@ -33,7 +33,9 @@ def gemmlab_says(monkeypatch, capsys, tmp_path):
 
 def test_the_commands_are_those_of_the_design():
     """As many as there are so far."""
-    assert COMMANDS == ["check", "export", "kernels", "machine", "profile", "report", "sweep", "train"]
+    assert COMMANDS == [
+        "check", "compare", "export", "kernels", "machine", "profile", "report", "sweep", "train"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -91,7 +93,7 @@ MISTAKES = {
     "threads": (["sweep", "--kernels", "blas", "--threads", "9999"], "this process may use 1 to"),
     "precision": (
         ["sweep", "--precision", "vague"],
-        "unknown precision 'vague'; there are quick, default, precise",
+        "unknown precision 'vague'; there are default, precise, quick",
     ),
     "rounds": (["sweep", "--rounds", "0"], "rounds = 0 must be a whole number from 1 up"),
     "memory": (["sweep", "--kernels", "blas", "--sizes", "300000"], "GiB are free"),
@@ -145,9 +147,89 @@ MISTAKES = {
     "run": (["report", "nowhere"], "nowhere: no records.jsonl there"),
     "no runs": (["report"], "runs: holds no run yet"),
     "foreign records": (["report", "foreign"], "holds no record of gemmlab's"),
+    "compare one": (
+        ["compare", "blas"],
+        "compare takes two kernels, two runs or --against REV, and got blas",
+    ),
+    "compare none": (["compare"], "and got nothing"),
+    "compare without a run": (["compare", "blas", "python"], "runs: holds no run yet"),
+    "compare a kernel that was not run": (
+        ["compare", "blas", "numba-ikj", "--run", "small"],
+        "'numba-ikj' was not run in small; there are blas, python",
+    ),
+    "compare a kernel and itself": (
+        ["compare", "blas", "blas", "--run", "small"],
+        "the same kernel; give two",
+    ),
+    "compare a folder without records": (["compare", "small", "idx"], "idx: no records.jsonl there"),
+    "compare a path that is none": (["compare", "small", "runs/none"], "runs/none: no records.jsonl there"),
+    "compare a run and a kernel": (["compare", "small", "blas"], "blas: no records.jsonl there"),
+    "compare one run": (["compare", "small"], "small: holds no second revision"),
+    "a reference of two kernels": (
+        ["compare", "blas", "python", "--run", "small", "--reference", "blas"],
+        "--reference goes with two runs, and here are two kernels",
+    ),
+    "a run of two runs": (["compare", "small", "small", "--run", "small"], "--run goes with two kernels"),
+    "a reference that was not run": (
+        ["compare", "small", "small", "--reference", "numba-ikj"],
+        "'numba-ikj' was not run in small",
+    ),
+    "against and two": (["compare", "--against", "HEAD", "blas", "python"], "leave blas python out"),
+    "against with a reference": (
+        ["compare", "--against", "HEAD", "--reference", "blas"],
+        "--reference does not go with --against",
+    ),
+    "against nothing known": (["compare", "--against", "no-such-revision"], "git"),
+    "sizes without against": (
+        ["compare", "blas", "python", "--sizes", "8"],
+        "--sizes goes with --against REV only",
+    ),
+    "percent": (
+        ["compare", "blas", "python", "--fail-slower", "nan"],
+        "--fail-slower nan: must be a percentage",
+    ),
     "an option": (["sweep", "--kernel", "blas"], "--kernel"),
     "a command": (["swep"], "swep"),
 }
+
+
+def _small_run(folder, slower=1.0):
+    """Two kernels on one problem, launches alike, with A/A: python takes `slower` times as long as blas."""
+    from bench.records import Writer, cell_id, write_json
+
+    folder.mkdir()
+    write_json(folder / "plan.json", {"rounds": 1})
+    write_json(folder / "environment.json", {})
+    writer = Writer(folder, folder.name)
+    for kernel, seconds in (("blas", 1e-3), ("python", 1e-3 * slower)):
+        problem = {"m": 64, "n": 64, "k": 64, "dtype": "float32"}
+        identity = {"kernel": kernel, "source": kernel, "threads": 1, "problem": problem}
+        for launch in range(6):
+            for kind, luck in (("sample", 1.0), ("twin", 1.001)):
+                at = {"launch": launch, "round": 0, "order": 0, "loops": 1}
+                writer.append(kind, cell_id(identity), **at, seconds=seconds * (luck + launch / 5000))
+        writer.append("cell", cell_id(identity), status="ok", flops=2 * 64**3, **identity)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("slower", "says", "fails"), [(1.1, "slower", 1), (1.0, "the same", 0), (0.9, "faster", 0)]
+)
+def test_compare_exits_with_1_only_for_what_is_slower_than_allowed(
+    gemmlab_says, tmp_path, slower, says, fails
+):
+    """By more than the percent, and more than the floor; without --fail-slower never."""
+    _small_run(tmp_path / "small", slower)
+    asked = ("compare", "blas", "python", "--run", "small")
+    code, out, _ = gemmlab_says(*asked)
+    assert code == 0
+    assert says in out.splitlines()[-1]
+    assert gemmlab_says(*asked, "--fail-slower", 5)[0] == fails
+    assert gemmlab_says(*asked, "--fail-slower", 15)[0] == 0
+    code, out, _ = gemmlab_says(*asked, "--json", "--fail-slower", 5)
+    assert code == fails
+    assert json.loads(out)["failed"] == bool(fails)
+    assert json.loads(out)["pairs"][0]["ratio"]["value"] == pytest.approx(1 / slower, rel=1e-3)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -166,6 +248,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(gemmlab_says, tmp_path, mis
         (tmp_path / "old" / name).write_text("{}")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "records.jsonl").write_text("name,value\n")
+    _small_run(tmp_path / "small")
     arguments, sentence = MISTAKES[mistake]
     code, out, err = gemmlab_says(*arguments)
     assert code == 2, (out, err)

@@ -3,7 +3,8 @@
 import pytest
 
 import gemm
-from bench.axes import SUITES, Sweep, load_toml, make_sweep, suites
+from bench.axes import SUITES, Sweep, load_toml, make_sweep, settings, suites
+from bench.commands import _settings
 from bench.shapes import Shape
 from gemm.threads import available_cores
 
@@ -177,3 +178,29 @@ def test_axes_left_empty_in_python_are_as_if_not_given():
     """`bench.sweep(suite=...)` passes () for what its caller left out."""
     given = {"suite": "mlp", "sizes": (), "shapes": (), "kernels": (), "orders": None}
     assert make_sweep(given, "sweep") == make_sweep({"suite": "mlp"}, "sweep")
+
+
+def test_a_precision_stands_for_its_launches():
+    """In Python, in a file and as a flag; launches of one's own win; a budget alone takes what fits."""
+    assert settings({"precision": "quick"}, "x") == {"launches": 3}
+    assert settings({"precision": "precise"}, "x") == {"launches": 24, "looks": (12,)}
+    assert settings({"precision": "precise", "launches": 5}, "x") == {"launches": 5}
+    assert settings({"budget_s": 9.0}, "x") == {"budget_s": 9.0, "launches": 24}
+    with pytest.raises(ValueError, match="x: unknown precision 'fine'; there are default, precise, quick"):
+        settings({"precision": "fine"}, "x")
+
+
+@pytest.mark.parametrize(
+    ("file", "precision", "limits", "expected"),
+    [
+        ({"launches": 4}, "precise", {}, {"launches": 24, "looks": (12,)}),
+        ({"launches": 24, "looks": (12,)}, "quick", {}, {"launches": 3, "looks": ()}),
+        ({"launches": 24, "looks": (12,)}, None, {"launches": 2}, {"launches": 2, "looks": ()}),
+        ({"launches": 4}, None, {"budget_s": 9.0}, {"launches": 4, "budget_s": 9.0}),
+        ({}, None, {"budget_s": 9.0}, {"launches": 24, "looks": (), "budget_s": 9.0}),
+        ({"rounds": 3}, None, {}, {"rounds": 3}),
+    ],
+)
+def test_flags_win_over_the_file_in_how_many_launches_there_are(file, precision, limits, expected):
+    """Whichever way either says it."""
+    assert _settings(precision, limits, file) == expected

@@ -126,3 +126,14 @@ def test_brief_shows_one_step_of_each_network_the_fastest(
     assert everything.count("a training step of") == 3
     assert brief.count("a training step of") == 1
     assert f"{fastest}: a training step of" in brief
+
+
+def test_a_revision_beside_the_working_tree_is_told_from_it(synthetic: Callable[..., Any]) -> None:
+    """Otherwise it would be the same kernel twice, and the last one told."""
+    making = synthetic()
+    making.product("blas", 64, seconds=1e-3)
+    making.product("blas", 64, seconds=9.0, revision="0123456789abcdef")
+    cells = comparison(making.done()).cells
+    times = {kernel: row[64, 64, 64].seconds.value for kernel, row in cells.items()}
+    assert list(times) == ["blas", "blas 0123456789ab"]
+    assert times == pytest.approx({"blas": 1e-3, "blas 0123456789ab": 9.0}, rel=0.1)
