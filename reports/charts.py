@@ -14,6 +14,7 @@ from reports.canvas import PHONE, SETTINGS, SLIDE, WIDE, Canvas, standalone
 from reports.climb import climb
 from reports.layers import layers
 from reports.rates import rates
+from reports.roofline import roofline
 from reports.selection import Comparison, Ladder, Selection, Training, label, ladders
 from reports.sentences import level
 from reports.shapes import shapes
@@ -64,6 +65,21 @@ def charts(selections: Sequence[Selection], baseline: str | None = None) -> list
                         f"GFLOP/s by shape: {where}",
                         "Each row is one shape, m × n × k; the further right, the faster.",
                         partial(shapes, comparison),
+                    )
+                )
+            if (
+                comparison.bandwidths
+                and math.isfinite(comparison.peak)
+                and any(map(comparison.at, comparison.shapes))
+            ):
+                found.append(
+                    Chart(
+                        "rates",
+                        "roofline",
+                        f"The roofline: {where}",
+                        "The flat roof is the multiply-add peak, the slanted ones are what each level of the memory "
+                        "can feed; a point far below every roof is bound by its own instructions.",
+                        partial(roofline, comparison),
                     )
                 )
             for ladder in ladders(comparison, baseline):
@@ -142,7 +158,7 @@ def _seen_in_rates(comparison: Comparison) -> str:
     first = level(comparison, there)
     share = there[first[0]].share_of_peak.value
     reach = f", {wording.percent(share)} of the measured peak (dashed)" if math.isfinite(share) else ""
-    lead = f"{wording.listed(first)} {'is' if len(first) == 1 else 'are'} the fastest with"
+    lead = f"{wording.listed(first)} {'is the fastest' if len(first) == 1 else 'cannot be told apart'} with"
     return (
         f"At n = {largest} {lead} {wording.gflops(there[first[0]].rate.value)} GFLOP/s{reach}; "
         "both axes are logarithmic, shaded ticks are 95 % intervals."

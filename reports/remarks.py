@@ -103,11 +103,11 @@ def place(result: Result) -> str:
     return f"{label(result)} at {what} on {wording.plural(result.threads, 'thread')}"
 
 
-def places(results: Sequence[Result], of: int) -> str:
-    """The cells, or of many how many of all."""
+def places(results: Sequence[Result], of: int, every: str = "all cells") -> str:
+    """The cells, or of many how many of all, and `every` for all."""
     if len(results) <= FEW:
         return "; ".join(place(result) for result in results)
-    return "all cells" if len(results) == of else f"{len(results)} of {of} cells"
+    return every if len(results) == of else f"{len(results)} of {of} cells"
 
 
 def floor(floor: Floor) -> str:

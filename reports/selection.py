@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.bounds import bandwidths
 from bench.compare import FASTER, SLOWER, verdict
 from bench.public import without_places
 from bench.records import Line, Run, canonical, load, number
@@ -83,6 +84,13 @@ class Comparison:
     floors: Sequence[Floor] = ()
 
     @property
+    def bandwidths(self) -> dict[str, float]:
+        """Level -> B/s of its fastest kind of pass on as many threads; {} where none was measured."""
+        names = dict.fromkeys(line["ceiling"] for line in self.run.of("ceiling") if line["ceiling"] != "fma")
+        rates = bandwidths({name: peak(self.run, name, None, self.threads) for name in names})
+        return {level: max(kinds.values()) for level, kinds in sorted(rates.items(), key=_near)}
+
+    @property
     def shapes(self) -> list[Shape]:
         """Every shape that any kernel has a cell for, rising in m n k."""
         return sorted({at for row in self.cells.values() for at in row}, key=lambda at: (math.prod(at), at))
@@ -111,6 +119,11 @@ class Comparison:
         """Size and result of a kernel's measured square products."""
         row = self.cells[kernel]
         return [(n, row[n, n, n]) for n in self.sizes if (n, n, n) in row and measured(row[n, n, n])]
+
+
+def _near(level: tuple[str, Any]) -> tuple[bool, str]:
+    """L1, L2, L3, DRAM."""
+    return level[0] == "DRAM", level[0]
 
 
 def comparisons(run: Run, found: Iterable[Result]) -> list[Comparison]:
