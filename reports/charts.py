@@ -158,7 +158,11 @@ def _seen_in_rates(comparison: Comparison) -> str:
     first = level(comparison, there)
     share = there[first[0]].share_of_peak.value
     reach = f", {wording.percent(share)} of the measured peak (dashed)" if math.isfinite(share) else ""
-    lead = f"{wording.listed(first)} {'is the fastest' if len(first) == 1 else 'cannot be told apart'} with"
+    lead = (
+        f"{first[0]} is the fastest with"
+        if len(first) == 1
+        else f"{wording.listed(first)} cannot be told apart:"
+    )
     return (
         f"At n = {largest} {lead} {wording.gflops(there[first[0]].rate.value)} GFLOP/s{reach}; "
         "both axes are logarithmic, shaded ticks are 95 % intervals."

@@ -150,7 +150,7 @@ def _cell(result: Result) -> Cell:
     else:
         what = f"step of {wording.architecture(result.model)}"
     setting = [
-        f"{cell['cache']} cache" if cell.get("cache") else "",
+        f"{cell['cache']} cache" if cell.get("cache") not in (None, "hot") else "",
         f"via {cell['via']}" if cell.get("via") not in (None, "prepared") else "",
     ]
     doubted = [sentence for _, sentence in remarks.doubts(result)]
@@ -236,6 +236,7 @@ def _ladder(ladder: Ladder) -> dict[str, Any]:
                 "idea": known.get(result.kernel, ""),
                 "predicted": bool(predicted),
                 "time": wording.duration(predicted or result.seconds.value),
+                "doubts": "; ".join(sentence for _, sentence in remarks.doubts(result)),
                 "rate": wording.gflops(result.rate.value),
                 "share": wording.share(result.share_of_peak.value),
                 "speedup": wording.factor(rung.speedup.value),

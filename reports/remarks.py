@@ -100,7 +100,7 @@ def place(result: Result) -> str:
         what = ", ".join([what, *([problem["dtype"]] if problem.get("dtype") != "float32" else []), *odd])
     else:
         what = f"the step of {wording.architecture(result.model)}"
-    return f"{label(result)} at {what} on {wording.plural(result.threads, 'thread')}"
+    return f"{label(result)}{' at' if problem else ','} {what} on {wording.plural(result.threads, 'thread')}"
 
 
 def places(results: Sequence[Result], of: int, every: str = "all cells") -> str:

@@ -125,9 +125,13 @@ def _left_on_the_table(comparison: Comparison) -> Finding | None:
         return None
     rests = own[mine], library[theirs]
     if not told_apart(gap, comparison.floor(rests[0])):
+        floor = comparison.floor(rests[0])
+        below = (
+            f", and the floor is {remarks.bound(floor)}" if gap.excludes(1.0) and math.isfinite(floor) else ""
+        )
         return Finding(
             f"At {where} {mine} and {theirs} cannot be told apart: "
-            f"a factor of {wording.digits(gap.value)}{wording.within(gap)}.",
+            f"a factor of {wording.digits(gap.value)}{wording.within(gap)}{below}.",
             rests,
         )
     if gap.value < 1:
