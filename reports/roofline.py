@@ -58,7 +58,7 @@ def roofline(comparison: Comparison, canvas: Canvas) -> Figure:
         corners[kernel] = to_pixels.transform(square or [(found[-1][0], found[-1][2].rate.value / 1e9)])
     names(axes, canvas, corners, ends, (width, height), np.concatenate(lines))
     canvas.text(axes, -left + 2, -56, "GFLOP/s", "muted", size=SMALL)
-    under = "FLOPs for each byte of A, B and C, moved once"
+    under = f"FLOPs for each byte{'' if canvas.narrow else ' of A, B and C'}, moved once"
     canvas.text(axes, width / 2, height + 34, under, "muted", size=SMALL, ha="center")
     return figure
 
