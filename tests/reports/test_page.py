@@ -389,6 +389,7 @@ def test_each_cell_says_what_bounds_it_and_what_ended_its_sampling(later_page: s
 def test_axes_that_are_not_plain_are_told_in_titles_and_cells(later_page: str) -> None:
     assert "float32, 2 threads, A Bᵀ, cold cache, zeros data" in later_page
     assert "n = 64 float32, A Bᵀ, zeros data 2 threads, cold cache" in row(later_page, "n = 64")
+    assert "hot" not in row(later_page, "numba-blocked")
     assert "blas 0123456789ab" in row(later_page, "0123456789ab")
     assert "0123456789abc" not in later_page[later_page.index('id="cells"') :]
 
