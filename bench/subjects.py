@@ -414,9 +414,10 @@ class TrainingStep:
         gc.collect()
         gc.disable()
         clock(self._step, max(1, self.loops // 4))
-        for first in self.rng.random(self.loops) < 0.5:
-            for instrumented in (bool(first), not first):
-                spent[instrumented] += clock(calls[instrumented], 1)
+        with Witness() as seen:
+            for first in self.rng.random(self.loops) < 0.5:
+                for instrumented in (bool(first), not first):
+                    spent[instrumented] += clock(calls[instrumented], 1)
         gc.enable()
         self.manners.check()
         return {
@@ -425,7 +426,7 @@ class TrainingStep:
             "instrumented_seconds": spent[True] / 1e9 / self.loops,
             "layers": [self._row(operation, watch.spent[at]) for at, operation in watch.operations.items()],
             "error_ratio": self._verify(),
-        }
+        } | seen.figures
 
     def _row(self, operation: mlp.Operation, spent_ns: int) -> dict[str, Any]:
         return {
