@@ -139,7 +139,7 @@ def pilot(kernel: str, problem: Problem) -> float:
         size *= 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operands:
     """One copy of A, B and C, the call prepared on them, and what that must leave alone."""
 
