@@ -5,6 +5,7 @@ run = bench.profile(arch=[784, 512, 512, 10], batch=128, kernels=["blas"])
 run = bench.load("runs/20260101-120000-sweep")
 run.frame()                        every line in one pandas frame
 bench.results(run), bench.speedup(base, other), bench.profiles(run)
+bench.export(run, "mine.json")     for pytest-benchmark; .csv and .parquet for everybody else
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "Interrupted",
     "Run",
     "RunError",
+    "export",
     "load",
     "peak",
     "profile",
@@ -119,4 +121,8 @@ def __getattr__(name: str) -> Any:
         from bench import statistics
 
         return getattr(statistics, name)
+    if name == "export":
+        from bench.interchange import export
+
+        return export
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The commands of this room: check, sweep, profile, train, machine.
+"""The commands of this room: check, sweep, profile, train, export, machine.
 
 Each is a function of the library first (`bench.sweep`, ...); here flags become arguments and results become
 text. Tables of records are drawn by `show`, which the front door brings along: this room does not draw.
@@ -20,7 +20,9 @@ Show = Callable[[Run], None]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: a new one in runs/).")]
 Threads = Annotated[str | None, typer.Option(help="Threads, as 1,2 or 1,all (default: all cores).")]
-Precision = Annotated[str | None, typer.Option(help="quick, default or precise: 3, 6 or 12 launches.")]
+Precision = Annotated[
+    str | None, typer.Option(help="quick, default or precise: 3, 6 or 12 launches, or 24 if still wide.")
+]
 Launches = Annotated[int | None, typer.Option(help="Launches, in place of --precision.")]
 Rounds = Annotated[int | None, typer.Option(help="Samples of each cell in each launch (5).")]
 Budget = Annotated[float | None, typer.Option(help="Seconds after which no further launch begins.")]
@@ -164,6 +166,34 @@ def register(app: typer.Typer, show: Show) -> None:
         _train(data, arch, settings, threads, out, as_json)
 
     @app.command()
+    def export(
+        run: Annotated[
+            Path | None, typer.Argument(help="A run's folder; default: the newest in runs/.")
+        ] = None,
+        pytest_benchmark: Annotated[
+            bool,
+            typer.Option("--pytest-benchmark", help="JSON for `pytest-benchmark compare` (the default)."),
+        ] = False,
+        as_csv: Annotated[bool, typer.Option("--csv", help="CSV: one line per cell.")] = False,
+        parquet: Annotated[
+            bool, typer.Option("--parquet", help="Parquet: the same table (needs the extra `parquet`).")
+        ] = False,
+        samples: Annotated[
+            bool, typer.Option("--samples", help="CSV and Parquet: one line per sample instead.")
+        ] = False,
+        out: Annotated[
+            Path | None,
+            typer.Option(
+                help="The file; .json, .csv or .parquet says the form too. Default: stdout; Parquet: beside the run."
+            ),
+        ] = None,
+        public: Annotated[bool, typer.Option("--public", help="Leave out host, user and paths.")] = False,
+    ) -> None:
+        """Write a run for other tools: pytest-benchmark's JSON, CSV, Parquet."""
+        asked = {"pytest-benchmark": pytest_benchmark, "csv": as_csv, "parquet": parquet}
+        _export(run, [form for form, wanted in asked.items() if wanted], out, samples, public)
+
+    @app.command()
     def machine(as_json: Json = False) -> None:
         """This machine, and what it can do at most: measured now."""
         _machine(as_json)
@@ -240,7 +270,7 @@ def _settings(precision: str | None, limits: Line, from_file: Line | None = None
 
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
-    chosen = {"launches": PRECISIONS[precision]} if precision else {}
+    chosen = PRECISIONS[precision] if precision else {}
     given = {key: value for key, value in limits.items() if value is not None}
     return settings((from_file or {}) | chosen | given, "flags")
 
@@ -322,27 +352,69 @@ def _train(
         )
 
 
+def _export(run: Path | None, forms: list[str], out: Path | None, samples: bool, public: bool) -> None:
+    from bench import benchmark_json, interchange
+    from bench.records import latest, load
+
+    if len(forms) > 1:
+        raise ValueError(f"--{' and --'.join(forms)}: an export has one form; leave one")
+    form = interchange.chosen_form(out, forms[0] if forms else None, samples)
+    opened = load(run or latest())
+    if out is None and form != "parquet":
+        written = interchange.text(opened, form, samples, public)
+    else:
+        written = f"{interchange.export(opened, out, form, samples=samples, public=public)}\n"
+    missing = benchmark_json.left_out(opened) if form == "pytest-benchmark" else None
+    for sentence in (*opened.warnings, *([missing] if missing else [])):
+        typer.echo(sentence, err=True)
+    typer.echo(written, nl=False)
+
+
 def _machine(as_json: bool) -> None:
-    from bench.machine import machine
+    from bench.machine import machine, table
 
     found = machine()
     if as_json:
         _print_json(found)
         return
-    cpu = found["cpu"]
-    caches = "  ".join(f"{name} {size // 1024} KiB" for name, size in cpu["caches"].items())
-    quota = f", quota {found['quota_cores']:g}" if found["quota_cores"] else ""
-    typer.echo(f"cpu       {cpu['model']} (family {cpu['family']}, model {cpu['model_number']})")
-    typer.echo(f"cores     {cpu['cores']} of {cpu['logical']}{quota}; {' '.join(cpu['isa'])}")
-    typer.echo(f"caches    {caches or 'unknown'}")
-    typer.echo(f"memory    {found['memory_bytes'] / 2**30:.1f} GiB")
-    typer.echo(f"system    {found['os']}, Linux {found['kernel']}, {found['python']}")
-    for pool in found["blas"]:
-        typer.echo(
-            f"library   {pool['name']} {pool['version'] or ''} ({pool['core_type'] or 'core type unknown'})"
-        )
-    typer.echo(f"gpu       {found['gpu'] or 'none'}")
-    for row in found["ceilings"]:
-        dtype, plural = row["dtype"] or "", "s" if row["threads"] > 1 else ""
-        rate = f"{row['rate'] / 1e9:8.1f} G{row['unit']}"
-        typer.echo(f"ceiling   {row['ceiling']:9} {dtype:8} {row['threads']} thread{plural:1} {rate}")
+    cpu, clock = found["cpu"], found["frequency_mhz"]
+    shared = {name: len(groups) for name, groups in cpu["caches_shared_by"].items()}
+    caches = "  ".join(
+        f"{name} {size // 1024} KiB x {shared.get(name, 1)}" for name, size in cpu["caches"].items()
+    )
+    limits = [
+        f"quota of {found['quota_cores']:g} cores" if found["quota_cores"] else "",
+        f"{cpu['threads_per_core']} threads per core" if (cpu["threads_per_core"] or 1) > 1 else "",
+        f"under {cpu['hypervisor']}" if cpu["hypervisor"] else "",
+        f"{clock / 1000:.2f} GHz" if clock else "",
+        f"governor {found['governor']}" if found["governor"] else "",
+    ]
+    lines = [
+        ("cpu", f"{cpu['model']} (family {cpu['family']}, model {cpu['model_number']})"),
+        ("cores", ", ".join(filter(None, [f"{cpu['cores']} of {cpu['logical']}", *limits]))),
+        ("vectors", " ".join(cpu["isa"])),
+        ("caches", caches or "unknown"),
+        ("memory", f"{found['memory_bytes'] / 2**30:.1f} GiB" + _nodes(found["numa"])),
+        ("system", f"{found['os']}, {found['kernel']}, {found['python']}"),
+        *(
+            (
+                "library",
+                f"{pool['name']} {pool['version'] or ''} ({pool['core_type'] or 'core type unknown'})",
+            )
+            for pool in found["libraries"]
+        ),
+        *([("gpu", _gpu(gpu)) for gpu in found["gpu"]] or [("gpu", "none")]),
+    ]
+    for label, text in lines:
+        typer.echo(f"{label:10}{text}")
+    for line in ["", *table(found["ceilings"])]:
+        typer.echo(line)
+
+
+def _nodes(numa: list[Line]) -> str:
+    return f" on {len(numa)} NUMA nodes" if len(numa) > 1 else ""
+
+
+def _gpu(gpu: Line) -> str:
+    memory = f", {gpu['memory_bytes'] / 2**30:.1f} GiB" if gpu["memory_bytes"] else ""
+    return f"{gpu['name']}{memory}, driver {gpu['driver']}"

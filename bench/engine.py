@@ -1,10 +1,11 @@
 """The engine: runs a plan, launch by launch, and writes down what it sees.
 
     for each launch:                            fresh workers, one per kernel: the unit of the statistics
-        for each thread count, each problem:
+        for each thread count, each problem:    one kernel has a second worker, its twin, for A/A
             each kernel opens it: verified by the three rules, first call timed, loops calibrated
             for each round:                     kernels in random order, within about 10x of each other,
-                one sample of each              the machine's ceiling among them
+                one sample of each              the machine's ceilings among them
+        at a declared number of launches: close what is narrow enough
     then one closing line per cell
 
 Only one worker runs at a time; the others are stopped. Nothing of the parent's runs while a sample is
@@ -19,18 +20,18 @@ import random
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import numpy as np
-
 import gemm
-from bench.environment import environment, last_cache
-from bench.plan import Cell, Plan, check_memory, names_in, unfrozen
-from bench.processes import Gone, Worker
+from bench import ceilings
+from bench.conclusions import conclude
+from bench.crew import CEILING, Crew, Member
+from bench.environment import cache_instances, caches, environment
+from bench.plan import DECLARED, Cell, Plan, check_memory, names_in, unfrozen
+from bench.processes import Gone
 from bench.progress import Progress, Silent
 from bench.records import (
     Interrupted,
@@ -44,19 +45,19 @@ from bench.records import (
     whole_launches,
     write_json,
 )
-from bench.statistics import results
-from gemm.correctness import reference
+from bench.references import References
+from bench.statistics import narrow, results
+from bench.witness import FIGURES
 
 # Only kernels within this factor of each other share rounds: a slow one would put the others' samples far
 # apart in time.
 ALIKE = 10.0
-# A rate this far above the ceiling of its launches is a mistake somewhere, not a result.
-IMPOSSIBLE = 1.05
-CEILING = "(ceiling)"
 # Seconds of a call from which its rate says something about larger problems.
 TELLING_S = 0.01
 # Calls on a problem before the first sample: verification, first call, calibration.
 CALLS_TO_OPEN = 5
+# What is measured once for a cell, not in every sample; written with the first of each launch as well.
+ONCE = ("first_call_s", "first_call_cached_s", "overhead_s")
 
 Group = tuple[Any, list[Cell]]
 
@@ -91,16 +92,21 @@ class _Engine:
     def __init__(self, plan: Plan, folder: Path, progress: Progress, before: Run | None = None) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
         self.random = random.Random()
-        self.workers: dict[tuple[str, int], Worker] = {}
-        self.opened: dict[str, Line] = {}  # cell id -> the answer to its last `open`
+        self.opened: dict[str, Line] = {}  # cell id -> the answer to its last `open`, and what it came to
         self.rates: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)  # -> (flops, seconds)
         self.closed: set[str] = set()
         self.complete: dict[str, set[int]] = defaultdict(set)  # cell id -> launches with all their rounds
+        self.twins: dict[Any, str] = {}  # group -> the cell that has a twin
+        self.told: dict[Member, Line] = {}  # what the records say already of a member's libraries
+        self.bandwidths_of: set[tuple[int, int]] = set()  # (launch, threads) whose bandwidths are measured
         self.next_launch = 0
         if before:
             self._recall(before)
+        self.first_launch = self.next_launch  # in it, kernels find nothing compiled
         self.writer = Writer(folder, folder.name)  # first: it refuses a run that somebody else is writing
         self.scratch = tempfile.TemporaryDirectory(prefix="gemmlab-")
+        self.crew = Crew(plan, Path(self.scratch.name))
+        self.references = References(Path(self.scratch.name), plan.seed)
 
     def _recall(self, before: Run) -> None:
         """What an earlier, killed process of this run has done already."""
@@ -115,12 +121,17 @@ class _Engine:
             sizes[line["cell"]][line["id"]] = (line["flops"], line["bytes"])
         for cell, lines in by_cell.items():
             self.complete[cell] = {launch for launch, _ in whole_launches(lines, self.plan.rounds)}
-            first = next((line["first_call_s"] for line in lines if "first_call_s" in line), None)
             worst = max(float(line.get("error_ratio", math.nan)) for line in lines)
-            self.opened[cell] = {"first_call_s": first, "error_ratio": worst}
+            self.opened[cell] = {"error_ratio": worst}
+            for line in lines:
+                for key in ONCE:
+                    self.opened[cell].setdefault(key, line.get(key))
+                    self.opened[cell][key] = self.opened[cell][key] or line.get(key)
             if sizes[cell]:
                 flops, moved = map(sum, zip(*sizes[cell].values()))
                 self.opened[cell] |= {"flops": flops, "bytes": moved}
+        twins = {line["cell"] for line in before.of("twin")}
+        self.twins = {cell.group: cell.id for cell in self.plan.cells if cell.id in twins}
 
     def run(self) -> Run:
         began = monotonic()
@@ -132,11 +143,11 @@ class _Engine:
                 launch_began = monotonic()
                 self._launch(self.next_launch, groups)
                 self.next_launch += 1
+                self._close_narrow()
                 now = monotonic()
-                budget = self.plan.budget_s
-                if budget is not None and now - began + (now - launch_began) > budget:
+                if self._out_of_budget(now - began, now - launch_began):
                     break
-            self._close_all()
+            self._close_sampled(self._open_cells())
         except KeyboardInterrupt:
             raise Interrupted(self.folder) from None
         except OSError as error:  # a full disk, most likely
@@ -145,8 +156,7 @@ class _Engine:
                 f"gemmlab sweep --resume {self.folder} goes on"
             ) from error
         finally:
-            for worker in self.workers.values():
-                worker.kill()
+            self.crew.dismiss()
             self.progress.end()
             self.scratch.cleanup()
             with suppress(OSError):  # every line is written; on a full disk the last flush fails again
@@ -168,8 +178,20 @@ class _Engine:
             groups.setdefault(cell.group, []).append(cell)
         return [(key, cells) for key, cells in groups.items() if any(self._missing(cell) for cell in cells)]
 
+    def _out_of_budget(self, spent: float, launch_s: float) -> bool:
+        """True if there is no time to get to the next number of launches at which sampling may stop."""
+        if self.plan.budget_s is None:
+            return False
+        done = max((len(self.complete[cell.id]) for cell in self._open_cells()), default=0)
+        at_a_look = done in DECLARED
+        following = next((k for k in DECLARED if k > done), done + 1) if at_a_look else done + 1
+        following = min(following, self.plan.launches)
+        return spent + (following - done) * launch_s > self.plan.budget_s
+
     def _close_unavailable(self) -> None:
         for cell in self._open_cells():
+            if cell.revision:
+                continue  # its own workers know
             for name in names_in(cell.kernel):
                 kernel = gemm.find(name)
                 if not kernel.available:
@@ -181,64 +203,29 @@ class _Engine:
     def _launch(self, launch: int, groups: list[Group]) -> None:
         for threads in dict.fromkeys(cells[0].threads for _, cells in groups):
             chosen = [(key, cells) for key, cells in groups if cells[0].threads == threads]
-            self._start_workers({cell.kernel for _, cells in chosen for cell in cells}, threads)
-            for _, cells in chosen:
-                self._group(launch, cells)
-            for key in [key for key in self.workers if key[1] == threads]:
-                self.workers.pop(key).kill()
+            members = {_member(cell): None for _, cells in chosen for cell in cells}
+            members |= {member._replace(twin=True): None for member in members if self._has_twin(member)}
+            self.crew.start([*members, Member(CEILING, threads)])
+            for key, cells in chosen:
+                self._group(launch, key, cells)
+            self.crew.dismiss()
 
-    def _start_workers(self, kernels: set[str], threads: int) -> None:
-        """Start all at once (they import at the same time), then stop each."""
-        names = [*sorted(kernels), CEILING]
-        for name in names:
-            self.workers[name, threads] = worker = Worker(threads)
-            worker.tell(do="hello", ceiling=name == CEILING)
-        for name in names:
-            try:
-                self.workers[name, threads].hear(self.plan.timeout_s)
-            except Gone:
-                self._bury(name, threads)
+    def _has_twin(self, member: Member) -> bool:
+        """Likely: a worker that is started now, with the others, and not when it is first asked."""
+        return not member.revision and member.kernel == self.plan.twin
 
-    def _worker(self, name: str, threads: int) -> Worker:
-        """The worker of a kernel; a new one if the last died. Raises Gone."""
-        if (name, threads) not in self.workers:
-            self.workers[name, threads] = worker = Worker(threads)
-            worker.ask(self.plan.timeout_s, do="hello", ceiling=name == CEILING)
-        return self.workers[name, threads]
-
-    def _bury(self, name: str, threads: int) -> None:
-        worker = self.workers.pop((name, threads), None)
-        if worker:
-            worker.kill()
-
-    def _group(self, launch: int, cells: list[Cell]) -> None:
-        with self._shared_reference(cells[0]) as at:
-            ready = [cell for cell in cells if self._open(launch, cell, at)]
-            for cluster in _alike(ready, self.opened):
-                self._rounds(launch, cluster)
+    def _group(self, launch: int, key: Any, cells: list[Cell]) -> None:
+        at = self.references.path(cells[0])
+        ready = [cell for cell in cells if self._open(launch, cell, at)]
+        twin = self._open_twin(key, ready, at)
+        for cluster in _alike(ready, self.opened):
+            self._rounds(launch, cluster, twin if twin in cluster else None)
         for cell in ready:
             if cell.id not in self.closed:
                 self._ask(cell, do="close")
-
-    @contextmanager
-    def _shared_reference(self, cell: Cell) -> Iterator[str | None]:
-        """The reference of a group's problem, computed once, in files that its workers map into memory."""
-        problem = cell.problem
-        if problem is None:
-            yield None
-            return
-        a, b, c0 = problem.operands(self.plan.seed)
-        right = reference(a, b, c0, alpha=problem.alpha, beta=problem.beta, epilogue=problem.make_epilogue())
-        del a, b, c0
-        at = str(Path(self.scratch.name) / "reference")
-        np.save(f"{at}-c.npy", right.c)
-        np.save(f"{at}-bound.npy", right.bound)
-        del right
-        try:
-            yield at
-        finally:
-            for part in ("c", "bound"):
-                Path(f"{at}-{part}.npy").unlink(missing_ok=True)
+        if twin:
+            with suppress(Gone):
+                self.crew.ask(_member(twin, twin=True), do="close")
 
     def _open(self, launch: int, cell: Cell, reference_at: str | None) -> bool:
         """Have the cell's worker verify and calibrate; False if the cell is closed instead."""
@@ -248,23 +235,59 @@ class _Engine:
         if skip:
             self._close(cell, "skipped", **skip)
             return False
+        self.progress.note(f"{_short(cell.kernel)} {cell.problem or _model_name(cell)}: verifying")
+        answer = self._ask(cell, **self._to_open(cell, reference_at))
+        if answer is None:
+            return False
+        before = self.opened.get(cell.id, {})
+        first = "first_call_s" if launch == self.first_launch else "first_call_cached_s"
+        kept = {key: before.get(key) for key in ONCE}
+        kept[first] = kept[first] or answer["first_call_s"]
+        kept["overhead_s"] = _least(before.get("overhead_s"), answer.get("overhead_s"))
+        worst = max(before.get("error_ratio") or 0.0, answer["error_ratio"])
+        printed = before.get("printed", 0)
+        self.opened[cell.id] = answer | kept | {"error_ratio": worst, "printed": printed}
+        self.rates[cell.kernel, cell.threads].append((answer["flops"], answer["seconds"]))
+        self._describe(_member(cell), launch)
+        return True
+
+    def _to_open(self, cell: Cell, reference_at: str | None) -> Line:
         what: Line
         if cell.problem:
             problem = cell.problem.record()
             what = {"what": "problem", "problem": problem, "cache": cell.cache, "reference_at": reference_at}
         else:
             what = {"what": "model", "model": unfrozen(cell.model)}
-        self.progress.note(f"{_short(cell.kernel)} {cell.problem or _model_name(cell)}: verifying")
-        answer = self._ask(
-            cell, do="open", kernel=cell.kernel, seed=self.plan.seed, sample_s=self.plan.sample_s, **what
-        )
-        if answer is None:
-            return False
-        before = self.opened.get(cell.id, answer)
-        worst = max(before["error_ratio"], answer["error_ratio"])
-        self.opened[cell.id] = answer | {"first_call_s": before["first_call_s"], "error_ratio": worst}
-        self.rates[cell.kernel, cell.threads].append((answer["flops"], answer["seconds"]))
-        return True
+        common = {"kernel": cell.kernel, "seed": self.plan.seed, "sample_s": self.plan.sample_s}
+        return {"do": "open", **common, **what}
+
+    def _open_twin(self, group: Any, ready: list[Cell], reference_at: str | None) -> Cell | None:
+        """The cell whose kernel runs in a second process beside its first; None where there is none."""
+        if self.plan.twin is None or not ready:
+            return None
+        named = [cell for cell in ready if cell.kernel == self.plan.twin and not cell.revision]
+        fastest = min(ready, key=lambda cell: self.opened[cell.id]["seconds"])
+        known = [cell for cell in ready if cell.id == self.twins.get(group)]
+        cell = (known or named or [fastest])[0]
+        try:
+            answer = self.crew.ask(_member(cell, twin=True), **self._to_open(cell, reference_at))
+        except Gone:
+            return None
+        if answer["status"] != "ok":  # its first process will say so too, or the floor is missing
+            return None
+        self.twins[group] = cell.id
+        return cell
+
+    def _describe(self, member: Member, launch: int) -> None:
+        """A line on what a worker has loaded, where the records do not say so yet."""
+        try:
+            answer = self.crew.ask(member, do="describe")
+        except Gone:
+            return
+        if answer["status"] == "ok" and answer != self.told.get(member):
+            self.told[member] = answer
+            what = {key: value for key, value in answer.items() if key != "status"}
+            self.writer.append("worker", "", launch=launch, **member._asdict(), **what)
 
     def _hopeless(self, cell: Cell) -> Line | None:
         """A prediction and a reason, where a cell would take longer than a cell may."""
@@ -290,67 +313,79 @@ class _Engine:
             f"(a cell may take {_span(plan.cell_s)}: --cell-seconds)",
         }
 
-    def _rounds(self, launch: int, cluster: list[Cell]) -> None:
+    def _rounds(self, launch: int, cluster: list[Cell], twin: Cell | None) -> None:
         """R rounds of one sample each, in an order drawn anew for every round."""
+        key = (launch, cluster[0].threads)
+        bandwidths = (
+            () if key in self.bandwidths_of else tuple(n for n in ceilings.names(caches()) if n != "fma")
+        )
+        self.bandwidths_of.add(key)
         for number in range(self.plan.rounds):
-            members: list[Cell | str] = [*(cell for cell in cluster if cell.id not in self.closed)]
-            if not members:
+            cells = [cell for cell in cluster if cell.id not in self.closed]
+            if not cells:
                 return
-            ceilings = ["fma"] + (["dram-read", "dram-copy"] if number == 0 else [])
-            members += ceilings
+            members: list[tuple[Cell | str, bool]] = [(cell, False) for cell in cells]
+            members += [(twin, True)] if twin in cells else []
+            members += [(name, False) for name in ("fma", *(bandwidths if number == 0 else ()))]
             self.random.shuffle(members)
-            for order, member in enumerate(members):
+            for order, (member, is_twin) in enumerate(members):
                 at = {"launch": launch, "round": number, "order": order}
-                if isinstance(member, Cell):
-                    self._sample(member, at)
-                else:
+                if isinstance(member, str):
                     self._sample_ceiling(member, cluster[0], at)
+                elif is_twin:
+                    self._sample_twin(member, at)
+                elif member.id not in self.closed:
+                    self._sample(member, at)
 
     def _sample(self, cell: Cell, at: Line) -> None:
         self.progress.note(
             f"launch {at['launch'] + 1}  {_short(cell.kernel)}  {cell.problem or _model_name(cell)}"
         )
+        printed = self.crew.printed(_member(cell))
         answer = self._ask(cell, do="sample")
         self.progress.advance()
         if answer is None:
             return
         opened = self.opened[cell.id]
+        opened["printed"] += self.crew.printed(_member(cell)) - printed
         opened["error_ratio"] = max(opened["error_ratio"], answer.get("error_ratio", 0.0))
         verified = {"error_ratio": opened["error_ratio"]}
         if at["round"] == 0:  # here too, so that a killed run still knows it
-            verified["first_call_s"] = opened["first_call_s"]
+            verified |= {key: opened[key] for key in ONCE}
         if cell.problem:
-            kept = {key: answer[key] for key in ("loops", "seconds")}
-            self.writer.append("sample", cell.id, **at, **kept, **verified)
+            self.writer.append("sample", cell.id, **at, **_kept(answer), **verified)
         else:
             self._write_step(cell, at, answer, verified)
         if at["round"] == self.plan.rounds - 1:
             self.complete[cell.id].add(at["launch"])
 
+    def _sample_twin(self, cell: Cell, at: Line) -> None:
+        try:
+            answer = self.crew.ask(_member(cell, twin=True), do="sample")
+        except Gone:
+            return
+        if answer["status"] == "ok":
+            self.writer.append("twin", cell.id, **at, **_kept(answer))
+
     def _write_step(self, cell: Cell, at: Line, answer: Line, verified: Line) -> None:
         model, steps = unfrozen(cell.model), answer["loops"]
         for layer in answer["layers"]:
             self.writer.append("layer", cell.id, model=model, **at, steps=steps, **layer)
+        whole = answer["instrumented_seconds"] + answer["seconds"]
+        seen = {key: answer.get(key) for key in FIGURES}
         for instrumented, seconds in ((True, answer["instrumented_seconds"]), (False, answer["seconds"])):
+            part = seconds / whole  # both kinds alternate: what happened meanwhile happened to both
+            figures = {key: None if value is None else value * part for key, value in seen.items()}
             self.writer.append(
-                "step",
-                cell.id,
-                model=model,
-                **at,
-                steps=steps,
-                instrumented=instrumented,
-                seconds=seconds,
-                **verified,
-            )
+                "step", cell.id, model=model, **at, steps=steps, instrumented=instrumented, seconds=seconds,
+                **figures, **verified,
+            )  # fmt: skip
 
     def _sample_ceiling(self, name: str, cell: Cell, at: Line) -> None:
+        request = {"name": name, "dtype": cell.dtype, "threads": cell.threads, "caches": caches()}
         try:
-            answer = self._worker(CEILING, cell.threads).ask(
-                self.plan.timeout_s, do="ceiling", name=name, dtype=cell.dtype, threads=cell.threads,
-                last_cache=last_cache(),
-            )  # fmt: skip
+            answer = self.crew.ask(Member(CEILING, cell.threads), do="ceiling", **request)
         except Gone:
-            self._bury(CEILING, cell.threads)
             return
         dtype = cell.dtype if name == "fma" else None
         what = {"ceiling": name, "dtype": dtype, "threads": cell.threads, **at}
@@ -363,9 +398,8 @@ class _Engine:
     def _ask(self, cell: Cell, **request: Any) -> Line | None:
         """Ask the cell's worker; where it fails or dies, close the cell with the reason and return None."""
         try:
-            answer = self._worker(cell.kernel, cell.threads).ask(self.plan.timeout_s, **request)
+            answer = self.crew.ask(_member(cell), **request)
         except Gone as gone:
-            self._bury(cell.kernel, cell.threads)
             self._close(cell, gone.status, reason=str(gone))
             return None
         if answer["status"] != "ok":
@@ -377,44 +411,64 @@ class _Engine:
 
     # The closing lines
 
-    def _close_all(self) -> None:
-        """Close what has been sampled; `impossible` where a rate lies above the ceiling of its launches."""
-        sampled = self._sampled()
-        for cell in self._open_cells():
-            if not self.complete[cell.id]:
+    def _close_narrow(self) -> None:
+        """At a look before the last: close the groups whose intervals are narrow enough."""
+        for _, cells in self._groups():
+            if all(len(self.complete[cell.id]) in self.plan.looks for cell in cells):
+                run = self._with_stand_ins(cells)
+                ids = {cell.id for cell in cells}
+                if narrow([result for result in results(run) if result.cell["cell"] in ids]):
+                    self._close_sampled(cells, ended="narrow")
+
+    def _close_sampled(self, cells: list[Cell], ended: str | None = None) -> None:
+        """Close what has been sampled, with what its figures say about it."""
+        whole = [cell for cell in cells if self.complete[cell.id]]
+        for cell in cells:
+            if cell not in whole:
                 self._close(cell, "failed", reason="no launch was completed within the budget")
-                continue
-            share = sampled.get(cell.id, float("nan"))
-            if share > IMPOSSIBLE:
-                self._close(cell, "impossible", reason=f"its rate is {share:.0%} of the measured FMA peak")
-            else:
-                self._close(cell, "ok", reason=None)
+        if not whole:
+            return
+        conclusions = conclude(
+            self._with_stand_ins(whole), {cell.id for cell in whole}, caches(), cache_instances()
+        )
+        for cell in whole:
+            fields = conclusions[cell.id]
+            why = ended or ("budget" if len(self.complete[cell.id]) < self.plan.launches else "launches")
+            self._close(cell, fields.pop("status"), reason=fields.pop("reason"), ended=why, **fields)
 
-    def _sampled(self) -> dict[str, float]:
-        """Cell id -> share of the measured peak, for the cells that are still open."""
+    def _with_stand_ins(self, cells: list[Cell]) -> Run:
+        """The run as it is now, with closing lines for cells that are still open, to be read as it will be."""
         run = load(self.folder)
-        stand_ins = [
-            {"kind": "cell", "cell": cell.id, "status": "ok", "flops": self._flops(cell), **cell.identity}
-            for cell in self._open_cells()
-        ]
-        run.lines.extend(stand_ins)
-        ids = {line["cell"] for line in stand_ins}
-        return {r.cell["cell"]: r.share_of_peak.value for r in results(run) if r.cell["cell"] in ids}
+        for cell in cells:
+            known = {**self._known(cell), "printed": self.opened.get(cell.id, {}).get("printed", 0)}
+            run.lines.append(
+                {"kind": "cell", "cell": cell.id, "status": "ok", "reason": None, **cell.identity, **known}
+            )
+        return run
 
-    def _flops(self, cell: Cell) -> int | None:
-        return cell.problem.flops if cell.problem else self.opened.get(cell.id, {}).get("flops")
+    def _known(self, cell: Cell) -> Line:
+        opened = self.opened.get(cell.id, {})
+        return {key: opened.get(key) for key in (*ONCE, "error_ratio")} | {
+            "flops": opened.get("flops", cell.problem.flops if cell.problem else None),
+            "bytes": opened.get("bytes", cell.problem.bytes if cell.problem else None),
+        }
 
     def _close(self, cell: Cell, status: str, **fields: Any) -> None:
-        opened = self.opened.get(cell.id, {})
-        flops = opened.get("flops", cell.problem.flops if cell.problem else None)
-        moved = opened.get("bytes", cell.problem.bytes if cell.problem else None)
         self.progress.advance(self._missing(cell) * self.plan.rounds)
-        self.writer.append(
-            "cell", cell.id, **cell.identity, status=status, **fields,
-            first_call_s=opened.get("first_call_s"), error_ratio=opened.get("error_ratio"),
-            flops=flops, bytes=moved,
-        )  # fmt: skip
+        self.writer.append("cell", cell.id, **cell.identity, status=status, **fields, **self._known(cell))
         self.closed.add(cell.id)
+
+
+def _member(cell: Cell, twin: bool = False) -> Member:
+    return Member(cell.kernel, cell.threads, cell.revision, twin)
+
+
+def _kept(answer: Line) -> Line:
+    return {key: answer.get(key) for key in ("loops", "seconds", *FIGURES)}
+
+
+def _least(*values: float | None) -> float | None:
+    return min((value for value in values if value is not None), default=None)
 
 
 def _alike(cells: list[Cell], opened: dict[str, Line]) -> list[list[Cell]]:

@@ -6,12 +6,13 @@ import sys
 from statistics import median
 from typing import Any
 
-from bench.environment import environment, last_cache
+from bench.environment import caches, environment
 from bench.processes import Gone, Worker
 from gemm.problems import DTYPES
 from gemm.threads import available_cores
 
 SAMPLES = 5
+KINDS = ("read", "write", "copy")
 
 
 def machine() -> dict[str, Any]:
@@ -20,23 +21,21 @@ def machine() -> dict[str, Any]:
 
 
 def ceilings() -> list[dict[str, Any]]:
-    """Each ceiling on one thread and on all, in workers with their threads set from the start."""
+    """Each ceiling on one thread and on all, in workers with their threads set from the start.
+
+    A bandwidth's dtype is None. ValueError where a ceiling cannot be measured.
+    """
+    from bench.ceilings import names
+
+    found = caches()
+    wanted = [("fma", dtype) for dtype in DTYPES] + [(name, None) for name in names(found) if name != "fma"]
     rows = []
     for threads in sorted({1, available_cores()}):
         worker = Worker(threads)
         try:
             worker.ask(120, do="hello", ceiling=True)
-            for name, dtype in [
-                *(("fma", dtype) for dtype in DTYPES),
-                ("dram-read", None),
-                ("dram-copy", None),
-            ]:
-                request = {
-                    "name": name,
-                    "dtype": dtype or "float64",
-                    "threads": threads,
-                    "last_cache": last_cache(),
-                }
+            for name, dtype in wanted:
+                request = {"name": name, "dtype": dtype or "float64", "threads": threads, "caches": found}
                 answers = [worker.ask(120, do="ceiling", **request) for _ in range(SAMPLES)]
                 failed = next((answer["reason"] for answer in answers if answer["status"] != "ok"), None)
                 if failed:
@@ -49,3 +48,21 @@ def ceilings() -> list[dict[str, Any]]:
         finally:
             worker.kill()
     return rows
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Ceilings as lines of text: a block of columns for each thread count, a row for each dtype and level."""
+    counts = sorted({row["threads"] for row in rows})
+    rates = {(row["dtype"] or row["ceiling"], row["threads"]): row["rate"] / 1e9 for row in rows}
+    cells = {key: f"{rate:8.1f}" for key, rate in rates.items()}
+    width = 8 * len(KINDS)
+    heads = "".join(f"{count:>{width - 8}} thread{'s' if count > 1 else ' '}" for count in counts)
+    lines = [f"{'':10}{heads}", "GFLOP/s"]
+    for dtype in dict.fromkeys(row["dtype"] for row in rows if row["dtype"]):
+        lines.append(f"  {dtype:8}" + "".join(f"{cells.get((dtype, n), '-'):>{width}}" for n in counts))
+    lines.append(f"{'GB/s':10}" + "".join(f"{kind:>8}" for kind in KINDS) * len(counts))
+    levels = dict.fromkeys(row["ceiling"].partition("-")[0] for row in rows if not row["dtype"])
+    for level in levels:
+        found = (cells.get((f"{level}-{kind}", n), "-") for n in counts for kind in KINDS)
+        lines.append(f"  {level.upper():8}" + "".join(f"{cell:>8}" for cell in found))
+    return lines

@@ -18,13 +18,24 @@ from bench.environment import available_memory, last_cache, stream_size
 from bench.records import Line, RunError, cell_id
 from gemm.problems import Problem
 
-# Launches for each precision: the only numbers at which sampling may stop.
-PRECISIONS = {"quick": 3, "default": 6, "precise": 12}
+# The numbers of launches at which sampling may stop, whatever made it stop: a rule that looks after every
+# launch whether the interval is narrow by now covers the truth in 85 % where it says 95.
+DECLARED = (3, 6, 12, 24)
+# Of each precision: `precise` looks at 12 and goes on to 24 where intervals are still wide.
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "quick": {"launches": 3},
+    "default": {"launches": 6},
+    "precise": {"launches": 24, "looks": (12,)},
+}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One kernel on one problem or model. `identity` is what its id is the hash of."""
+    """One kernel on one problem or model. `identity` is what its id is the hash of.
+
+    cache     hot, or cold: its operands are evicted before every call
+    revision  the git revision whose source it runs ("": the one that runs the lab)
+    """
 
     kernel: str
     threads: int
@@ -32,6 +43,7 @@ class Cell:
     model: tuple[tuple[str, Any], ...] = ()
     source: str = ""
     cache: str = "hot"
+    revision: str = ""
 
     @property
     def identity(self) -> Line:
@@ -39,6 +51,7 @@ class Cell:
         return {
             "kernel": self.kernel, "source": self.source, "tuning": None, "threads": self.threads,
             "cache": self.cache, "via": "prepared", **what,
+            **({"revision": self.revision} if self.revision else {}),
         }  # fmt: skip
 
     @property
@@ -56,12 +69,14 @@ class Cell:
 
     @classmethod
     def from_identity(cls, identity: Line) -> Cell:
-        """The cell again, with the kernel's source as it is now."""
-        problem, model = identity.get("problem"), identity.get("model")
+        """The cell again, with the kernel's source as it is now (of another revision, as it was)."""
+        problem, model, revision = (identity.get(key) for key in ("problem", "model", "revision"))
         return cls(
             identity["kernel"], identity["threads"],
             Problem.from_record(problem) if problem else None,
-            frozen(model) if model else (), source(identity["kernel"]), identity.get("cache", "hot"),
+            frozen(model) if model else (),
+            identity["source"] if revision else source(identity["kernel"]),
+            identity.get("cache", "hot"), revision or "",
         )  # fmt: skip
 
 
@@ -70,21 +85,28 @@ class Plan:
     """Everything a run is going to do, as `plan.json` holds it.
 
     launches   fresh processes of every kernel (the unit of the statistics)
+    looks      the numbers of launches before that at which sampling stops where intervals are narrow enough
     rounds     samples of each cell in each launch
     sample_s   seconds that one sample should last
     cell_s     seconds that one cell may take in all; cells predicted to take longer are skipped
-    budget_s   seconds after which no further launch begins (None: no limit)
+    budget_s   seconds: sampling goes on to the next of DECLARED only if that fits (None: no limit)
     timeout_s  seconds after which a worker that does not answer is ended
+    twin       the kernel that gets a second process, for A/A (where it is not in a group, the fastest there);
+               None: no A/A, and so no verdict
+    trees      revision -> {"root": the folder that its workers import from, "python": its interpreter}
     """
 
     cells: list[Cell] = field(default_factory=list)
-    launches: int = PRECISIONS["default"]
+    launches: int = PRECISIONS["default"]["launches"]
+    looks: tuple[int, ...] = ()
     rounds: int = 5
     sample_s: float = 0.02
     cell_s: float = 30.0
     budget_s: float | None = None
     timeout_s: float = 300.0
     seed: int = 0
+    twin: str | None = "blas"
+    trees: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def record(self) -> Line:
         cells = [cell.identity for cell in self.cells]
@@ -96,7 +118,9 @@ class Plan:
         known = {f.name for f in fields(cls)} - {"cells"}
         try:
             cells = [Cell.from_identity(identity) for identity in record["cells"]]
-            return cls(cells=cells, **{key: value for key, value in record.items() if key in known})
+            plan = cls(cells=cells, **{key: value for key, value in record.items() if key in known})
+            plan.looks = tuple(plan.looks)
+            return plan
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError(
                 f"plan.json is damaged ({type(error).__name__}: {error}); the run cannot be resumed"
@@ -114,17 +138,19 @@ def check_memory(cells: Iterable[Cell]) -> None:
 
 
 def ceiling_memory() -> int:
-    """Bytes of the buffers between which the memory's bandwidth is measured, read and copy."""
-    return 3 * stream_size(last_cache())
+    """Bytes of the buffer in which every level's bandwidth is measured."""
+    return stream_size(last_cache())
 
 
 def memory(cells: Iterable[Cell]) -> int:
     """Bytes that the largest group of cells needs at once, over all its workers.
 
     Each holds A, B and C, the same again to verify with, and float64 copies and integers while it does so;
-    cold, as many copies as its calls rotate over; beside them the reference and its bound.
+    cold, as many copies as its calls rotate over; beside them the reference and its bound, and the second
+    process for A/A.
     """
     groups: dict[Any, int] = {}
+    ones: dict[Any, int] = {}
     for cell in cells:
         if cell.problem:
             p = cell.problem
@@ -138,7 +164,9 @@ def memory(cells: Iterable[Cell]) -> int:
             weights = sum(a * b for a, b in zip(widths, widths[1:]))
             one = 8 * (3 * weights + 6 * model["batch"] * sum(widths))
         groups[cell.group] = groups.get(cell.group, one) + one
-    return max(groups.values(), default=0) + ceiling_memory() * bool(groups)
+        ones[cell.group] = one
+    twin = max(ones.values(), default=0)
+    return max(groups.values(), default=0) + twin + ceiling_memory() * bool(groups)
 
 
 def names_in(kernel: str) -> list[str]:

@@ -26,9 +26,9 @@ def signal_name(returncode: int) -> str:
     return signal.Signals(-returncode).name
 
 
-def environment(**more: str) -> dict[str, str]:
-    """The environment of a child: it finds these rooms wherever they lie, nothing where the user stands."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+def environment(root: str | Path = ROOT, **more: str) -> dict[str, str]:
+    """The environment of a child: it finds the rooms below `root`, nothing where the user stands."""
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"} | more
 
 
@@ -36,6 +36,15 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     """Kill a process that leads its own group, and whatever the kernel in it has started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def killed_for_memory() -> int:
+    """How many processes this system has killed so far because memory ran out; 0 where it does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 class Gone(Exception):
@@ -47,15 +56,24 @@ class Gone(Exception):
 
 
 class Worker:
-    """A worker process with its threads set from the start; stopped (SIGSTOP) whenever nobody asks it."""
+    """A worker process with its threads set from the start; stopped (SIGSTOP) whenever nobody asks it.
 
-    def __init__(self, threads: int) -> None:
+    root       the folder that it imports the rooms from
+    python     its interpreter
+    variables  more of its environment
+    """
+
+    def __init__(
+        self, threads: int, root: str | Path = ROOT, python: str = sys.executable, **variables: str
+    ) -> None:
         down_read, down_write = os.pipe()
         up_read, up_write = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._killed_before = killed_for_memory()
+        variables = dict.fromkeys(THREAD_VARIABLES, str(threads)) | variables
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", str(down_read), str(up_write)],
-            pass_fds=(down_read, up_write), env=environment(**dict.fromkeys(THREAD_VARIABLES, str(threads))),
+            [python, "-m", "bench.worker", str(down_read), str(up_write)],
+            pass_fds=(down_read, up_write), env=environment(root, **variables),
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0,
         )  # fmt: skip
         os.close(down_read)
@@ -65,6 +83,11 @@ class Worker:
     @property
     def alive(self) -> bool:
         return self._process.returncode is None
+
+    @property
+    def printed(self) -> int:
+        """Bytes that it has written to stdout and stderr so far."""
+        return 0 if self._log.closed else os.fstat(self._log.fileno()).st_size
 
     def ask(self, timeout: float, **request: Any) -> dict[str, Any]:
         """Send a request, wait for the answer, stop the worker again. Raises Gone."""
@@ -130,6 +153,7 @@ class Worker:
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         if code < 0:
             name = signal_name(code)
-            hint = " (out of memory?)" if name == "SIGKILL" else ""
-            return f"its process was killed by {name}{hint}"
+            if name == "SIGKILL" and killed_for_memory() > self._killed_before:
+                return "its process was killed by the system because memory ran out (SIGKILL)"
+            return f"its process was killed by {name}"
         return f"its process ended with exit code {code}" + (f": {lines[-1][:200]}" if lines else "")

@@ -3,15 +3,21 @@
 A run is a folder: `environment.json`, `plan.json`, `records.jsonl`, and what is drawn from them
 (`report.html`, `figures/`). Every line has `schema kind run cell time`; the kinds are
 
-    ceiling      one sample of what the machine can do: ceiling(fma | dram-read | dram-copy) dtype threads
-                 launch round order status seconds work unit(FLOP | B)
-    sample       one sample of a product: launch round order loops seconds(per call) error_ratio
+    ceiling      one sample of what the machine can do: ceiling(fma, or l1 l2 l3 dram with -read -write -copy)
+                 dtype threads launch round order status seconds work unit(FLOP | B)
+    sample       one sample of a product: launch round order loops seconds(per call) error_ratio, and what
+                 else happened meanwhile (bench/witness.py): waited_s cpu_s switches other_s steal_s throttled_s
+    twin         A/A: one sample of a cell's kernel in a second process of its own; as `sample`
+    worker       what a worker has loaded: launch kernel threads revision twin libraries threading_layer affinity
     step         one sample of a training step: model launch round order steps seconds(per step)
                  instrumented(bool)
     layer        one operation of an instrumented step: model layer op parts phase id kernel m n k
                  flops bytes launch round order steps seconds(per step, mean)
     cell         the closing line of one kernel on one problem (or one model): kernel source tuning
-                 threads cache via problem | model, status, reason, first_call_s, error_ratio, flops, bytes
+                 threads cache via problem | model revision, status, reason, error_ratio, flops, bytes,
+                 first_call_s(compiled anew) first_call_cached_s overhead_s(of a 1 x 1 x 1 product),
+                 ended(launches | narrow | budget) doubts[kind sentence]
+                 bound(by level shares) payback(other kernel: calls)
 
 A `cell` id is the hash of the canonical JSON of what the cell *is* (kernel, hash of the kernel's
 source, problem or model, threads, cache, via), so that a resumed run never mixes two versions of a
@@ -36,6 +42,8 @@ AT = ("launch", "round", "order")
 REQUIRED = {
     "ceiling": (*AT, "ceiling", "dtype", "threads"),
     "sample": (*AT, "loops", "seconds"),
+    "twin": (*AT, "loops", "seconds"),
+    "worker": ("launch", "kernel", "threads", "libraries"),
     "step": (*AT, "model", "steps", "seconds", "instrumented"),
     "layer": (
         *AT,

@@ -4,11 +4,17 @@ The unit is the launch (Kalibera and Jones, Rigorous Benchmarking in Reasonable 
 al. 2007): one process of a kernel differs from the next by more than its rounds do. So the rounds of
 a launch give one median, a ratio of two kernels gives one log-ratio per launch that both took part
 in, and the interval is Student's t over those log-ratios. The estimand is the ratio of medians.
+
+A kernel against itself (A/A, its twin in a second process) says what ratio means nothing on this machine: the
+floor, below which no difference is called one. On one thread the time that the scheduler says a sample waited
+for its core, because something else ran there, is taken off first; of several threads nobody can say how much
+of a wait was waited for.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +24,11 @@ from typing import Any
 from bench.records import Line, Run, number, whole_launches
 
 CONFIDENCE = 0.95
+# However long the scheduler says that a sample waited, this share of its time was its own: the account of a
+# wait and the clock are read at different moments.
+LEAST = 0.01
+# Half-width of an interval, as a logarithm, that is narrow enough.
+NARROW = 0.01
 
 
 @dataclass(frozen=True)
@@ -36,10 +47,16 @@ class Interval:
 
 @dataclass
 class Result:
-    """One cell, read back: its closing line and its seconds per call, by launch."""
+    """One cell, read back: its closing line and its seconds per call, by launch.
+
+    samples  of its own process, on one thread without what it waited for its core
+    twin     of a second process of the same kernel, where the run had one
+    peaks    the FMA rate of each launch, FLOP/s
+    """
 
     cell: Line
     samples: dict[int, list[float]] = field(default_factory=dict)
+    twin: dict[int, list[float]] = field(default_factory=dict)
     peaks: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -110,6 +127,13 @@ def speedup(base: Result, other: Result) -> Interval:
     return geometric(before[launch] / after[launch] for launch in before if launch in after)
 
 
+def narrow(found: Sequence[Result]) -> bool:
+    """True if every kernel's speed-up against the fastest is known to NARROW: then sampling may stop at a look."""
+    fastest = min(found, key=lambda result: result.seconds.value)
+    intervals = [speedup(fastest, other) for other in found if other is not fastest] or [fastest.seconds]
+    return all(math.log(interval.high / interval.low) / 2 <= NARROW for interval in intervals)
+
+
 @lru_cache
 def student(degrees: int) -> float:
     """The two-sided 95 % quantile of Student's t."""
@@ -118,25 +142,93 @@ def student(degrees: int) -> float:
     return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
 
 
+@dataclass(frozen=True)
+class Floor:
+    """What a kernel against itself came to: one size class on one number of threads.
+
+    ratio  A/A, the geometric mean over cells in each launch, with its interval over launches
+    value  the upper bound on |log A/A| as a fraction: 0.012 is 1.2 %; NaN from a single launch
+    """
+
+    size_class: str
+    threads: int
+    kernel: str
+    ratio: Interval
+    value: float
+
+
+def size_class(result: Result) -> str:
+    """small, medium (cube root of m n k from 64), large (from 256), or step: what noise depends on most."""
+    if not result.problem:
+        return "step"
+    p = result.problem
+    size = (p["m"] * p["n"] * p["k"] * p.get("batch", 1)) ** (1 / 3)
+    return "small" if size < 63.9 else "medium" if size < 255.9 else "large"
+
+
+def floors(run: Run | Iterable[Result]) -> list[Floor]:
+    """The floor of every size class and thread count that a run measured A/A of."""
+    found = results(run) if isinstance(run, Run) else run
+    logs: dict[tuple[str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    kernels: dict[tuple[str, int], dict[str, None]] = defaultdict(dict)
+    for result in found:
+        at, own = (size_class(result), result.threads), result.medians
+        for launch, seconds in result.twin.items():
+            if launch in own:
+                logs[at][launch].append(math.log(own[launch] / median(seconds)))
+                kernels[at][result.kernel] = None
+    made = []
+    for at, by_launch in logs.items():
+        ratio = geometric(math.exp(math.fsum(one) / len(one)) for one in by_launch.values())
+        bound = math.nan if ratio.n < 2 else max(-math.log(ratio.low), math.log(ratio.high))
+        made.append(Floor(*at, ", ".join(kernels[at]), ratio, math.expm1(bound)))
+    return made
+
+
+def floor_for(run: Run | Iterable[Floor], result: Result) -> float:
+    """The floor that applies to a cell; NaN where its class was not measured, and so no verdict can be given."""
+    known = floors(run) if isinstance(run, Run) else run
+    at = (size_class(result), result.threads)
+    return next((floor.value for floor in known if (floor.size_class, floor.threads) == at), math.nan)
+
+
+def own_seconds(line: Line, threads: int) -> float:
+    """Seconds per call of a sample; on one thread without what it waited for its core."""
+    seconds, waited = float(line["seconds"]), number(line.get("waited_s")) or 0.0
+    if threads != 1 or not waited > 0:
+        return seconds
+    calls = line.get("loops") or line.get("steps") or 1
+    return max(seconds - waited / calls, seconds * LEAST)
+
+
 def results(run: Run) -> list[Result]:
     """Every cell of a run (also those without samples), in the order of the plan's closing lines.
 
     Only launches that hold all their rounds count: a launch cut by a kill is kept in the records and
     left out here.
     """
-    found = {line["cell"]: Result(line) for line in run.cells}
     planned = run.plan.get("rounds")
     rounds = planned if isinstance(planned, int) else 1
-    taken: dict[str, list[Line]] = {}
+    taken: dict[str, list[Line]] = defaultdict(list)
+    twins: dict[str, list[Line]] = defaultdict(list)
     for line in (*run.of("sample"), *run.of("step")):
         if not line.get("instrumented", False):
-            taken.setdefault(line["cell"], []).append(line)
-    for name, result in found.items():
-        for launch, lines in whole_launches(taken.get(name, []), rounds):
-            result.samples[launch] = [float(line["seconds"]) for line in lines]
-        dtype = result.problem.get("dtype") or result.model.get("dtype")
-        result.peaks = peaks(run, "fma", dtype, result.threads)
-    return list(found.values())
+            taken[line["cell"]].append(line)
+    for line in run.of("twin"):
+        twins[line["cell"]].append(line)
+    highest: dict[tuple[str | None, int], dict[int, float]] = {}
+    found = []
+    for cell in run.cells:
+        result = Result(cell)
+        for lines, by_launch in ((taken, result.samples), (twins, result.twin)):
+            for launch, members in whole_launches(lines[cell["cell"]], rounds):
+                by_launch[launch] = [own_seconds(line, result.threads) for line in members]
+        key = (result.problem.get("dtype") or result.model.get("dtype"), result.threads)
+        if key not in highest:
+            highest[key] = peaks(run, "fma", *key)
+        result.peaks = highest[key]
+        found.append(result)
+    return found
 
 
 def peaks(run: Run, ceiling: str, dtype: str | None, threads: int) -> dict[int, float]:

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 from time import process_time
 from typing import Any
 
-from bench.cgroups import group
+from bench.cgroups import folders
 
 FIGURES = ("waited_s", "cpu_s", "switches", "other_s", "steal_s", "throttled_s")
 
@@ -95,14 +96,20 @@ def _tick() -> float:
 
 
 def _throttled() -> float | None:
-    """Seconds of throttling of this process's control group: version 2 in microseconds, version 1 in nanoseconds."""
-    folder = group("cpu")
-    if folder is None:
-        return None
-    try:
-        lines = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    if "throttled_usec" in lines:
-        return int(lines["throttled_usec"]) / 1e6
-    return int(lines["throttled_time"]) / 1e9 if "throttled_time" in lines else None
+    """Seconds that a CPU quota held this process back: version 2 in microseconds, version 1 in nanoseconds."""
+    total = None
+    for file in _accounts():
+        try:
+            with open(file) as open_file:
+                lines = dict(line.split() for line in open_file)
+        except (OSError, ValueError):
+            continue
+        spent = int(lines.get("throttled_usec", 0)) / 1e6 + int(lines.get("throttled_time", 0)) / 1e9
+        total = max(spent, total or 0.0)
+    return total
+
+
+@cache
+def _accounts() -> tuple[Path, ...]:
+    """The CPU accounts of this process's control groups, its own and those above it."""
+    return tuple(folder / "cpu.stat" for folder in folders("cpu"))

@@ -6,17 +6,20 @@ a log; whatever it breaks, it breaks here. Started as `python -m bench.worker RE
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 
 def main() -> None:
     """Answer requests until the pipe closes."""
     _die_with_parent()
+    _die_first()
     requests, answers = (os.fdopen(int(at), mode) for at, mode in zip(sys.argv[1:3], ("r", "w")))
     # Ctrl-C goes to the whole terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -48,6 +51,13 @@ class Host:
             import bench.ceilings  # noqa: F401
         return {"pid": os.getpid()}
 
+    def _describe(self) -> dict[str, Any]:
+        """What this process has loaded, now that its kernel has run."""
+        from bench.environment import libraries, threading_layer
+
+        affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+        return {"libraries": libraries(), "threading_layer": threading_layer(), "affinity": affinity}
+
     def _pilot(self, kernel: str, problem: dict[str, Any]) -> dict[str, Any]:
         from bench.subjects import pilot
         from gemm.problems import Problem
@@ -60,13 +70,13 @@ class Host:
         self.subject = {"problem": Product, "model": TrainingStep}[what](**arguments)
         return self.subject.open(sample_s)
 
-    def _ceiling(self, name: str, dtype: str, threads: int, last_cache: int) -> dict[str, Any]:
+    def _ceiling(self, name: str, dtype: str, threads: int, caches: dict[str, int]) -> dict[str, Any]:
         from bench.ceilings import Ceiling
 
         key = (name, dtype if name == "fma" else None, threads)
         self.ceilings = getattr(self, "ceilings", {})
         if key not in self.ceilings:
-            self.ceilings[key] = Ceiling(name, dtype, threads, last_cache)
+            self.ceilings[key] = Ceiling(name, dtype, threads, caches)
         seconds, work = self.ceilings[key].sample()
         return {"seconds": seconds, "work": work, "unit": self.ceilings[key].unit}
 
@@ -98,6 +108,12 @@ def _die_with_parent() -> None:
 
         set_death_signal = 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGKILL)
+
+
+def _die_first() -> None:
+    """Where memory runs out, this process is the one to be killed, not the lab or somebody else's work."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 if __name__ == "__main__":

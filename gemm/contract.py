@@ -186,6 +186,8 @@ def _products(
     if alpha == 0 or a.shape[-1] == 0:  # A and B are not read
         calls: list[Call] = [partial(_scale, c, beta)]
         fused = False
+    elif kernel.plain is not None and not fused and not stack and (alpha, beta) == (1, 0) and _in_rows(c):
+        calls = [partial(kernel.plain, a, b, c)]  # nothing between the caller and the library
     else:
         function, own = kernel.function, epilogue if fused else None
         calls = [
@@ -195,6 +197,10 @@ def _products(
     if epilogue is not None and not fused:
         calls.append(partial(epilogues.apply, epilogue, c))
     return calls
+
+
+def _in_rows(c: Any) -> bool:
+    return type(c) is ndarray and c.flags.c_contiguous
 
 
 def _scale(c: Any, beta: float) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.public import without_places
 from bench.records import Line, Run, canonical, load, number
 from bench.statistics import Interval, Profile, Result, peak, profiles, results, speedup
 from reports import palette, wording
-from reports.public import without_places
 
 Shape = tuple[int, int, int]
 Runs = str | Path | Run | Sequence[str | Path | Run]

@@ -33,7 +33,7 @@ def gemmlab_says(monkeypatch, capsys, tmp_path):
 
 def test_the_commands_are_those_of_the_design():
     """As many as there are so far."""
-    assert COMMANDS == ["check", "kernels", "machine", "profile", "report", "sweep", "train"]
+    assert COMMANDS == ["check", "export", "kernels", "machine", "profile", "report", "sweep", "train"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -175,6 +175,16 @@ MISTAKES = {
     "a file without function": (["check", "odd.py"], "say which function of it: odd.py:function"),
     "a check's time": (["check", "blas", "--timeout", "nan"], "timeout = nan must be a number of seconds"),
     "a long name": (["train", "--data", "d" * 5000], "unknown data"),
+    "export to an ending": (["export", "old", "--out", "a.xlsx"], "a.xlsx: its ending says no form"),
+    "export of two forms": (
+        ["export", "old", "--csv", "--parquet"],
+        "--csv and --parquet: an export has one form",
+    ),
+    "export of samples as JSON": (["export", "old", "--samples"], "samples go into CSV or Parquet"),
+    "export over a run": (["export", "old", "--out", "old/plan.json"], "plan.json"),
+    "export of no run": (["export", "nowhere"], "nowhere: no records.jsonl there"),
+    "export of no runs": (["export"], "runs: holds no run yet"),
+    "export of nothing": (["export", "old"], "old: holds no figures to export"),
     "run": (["report", "nowhere"], "nowhere: no records.jsonl there"),
     "no runs": (["report"], "runs: holds no run yet"),
     "foreign records": (["report", "foreign"], "holds no record of gemmlab's"),
@@ -242,6 +252,22 @@ def test_a_network_that_could_not_be_timed_says_why(gemmlab_says):
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_an_export_goes_to_stdout_and_what_is_left_out_to_stderr(gemmlab_says, tmp_path):
+    """The newest run; a file's name where a file was written."""
+    gemmlab_says("sweep", "--kernels", "blas,cublas", "--sizes", "8", "--launches", "1", "--rounds", "1")
+    code, out, err = gemmlab_says("export")
+    assert code == 0
+    assert [benchmark["extra_info"]["kernel"] for benchmark in json.loads(out)["benchmarks"]] == ["blas"]
+    assert err == "1 of 2 cells have no figures and are left out (1 unavailable)\n"
+    _, out, err = gemmlab_says("export", "--csv")
+    assert (len(out.splitlines()), err) == (3, "")
+    (run,) = (tmp_path / "runs").iterdir()
+    _, out, _ = gemmlab_says("export", run, "--parquet")
+    assert out == f"{run / 'cells.parquet'}\n"
+    _, out, _ = gemmlab_says("export", run, "--out", "mine.csv", "--samples")
+    assert (out, (tmp_path / "mine.csv").exists()) == ("mine.csv\n", True)
 
 
 @pytest.mark.slow

@@ -13,11 +13,13 @@ import psutil
 import pytest
 
 import bench
-from bench import engine
+from bench import ceilings, engine, statistics
 from bench.axes import Sweep
+from bench.environment import caches
 from bench.plan import Cell, Plan
 from bench.processes import Gone, Worker
 from bench.subjects import Product, Wrong
+from bench.witness import FIGURES
 from gemm.problems import Problem
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -50,7 +52,87 @@ def test_raw_samples_are_kept_for_every_launch_and_round(run):
         assert line["seconds"] > 0
     rounds = {(line["launch"], line["round"]) for line in run.of("sample")}
     assert rounds == {(launch, number) for launch in (0, 1) for number in (0, 1)}
-    assert {line["ceiling"] for line in run.of("ceiling")} == {"fma", "dram-read", "dram-copy"}
+    assert {line["ceiling"] for line in run.of("ceiling")} == set(ceilings.names(caches()))
+
+
+def test_one_kernel_of_every_group_runs_in_a_second_process_too(run):
+    """BLAS, where it is there: as many samples as its cell, in the same rounds, and the floor that they give."""
+    ids = {cell["cell"] for cell in run.cells if cell["kernel"] == "blas"}
+    assert {line["cell"] for line in run.of("twin")} == ids
+    assert len(run.of("twin")) == 4 * len(ids)
+    (floor,) = statistics.floors(run)
+    assert (floor.size_class, floor.threads, floor.kernel, floor.ratio.n) == ("small", 1, "blas", 2)
+    assert floor.value > 0
+
+
+def test_a_group_without_the_twins_kernel_has_its_fastest_in_two_processes(tmp_path):
+    """So every run says what a difference means on it; and none where none is asked for."""
+    cells = Sweep(kernels=(f"{FAULTY}:slow", "python"), sizes=(8,), threads=(1,)).cells()
+    run = engine.start(Plan(cells=cells, **QUICK), tmp_path / "run")
+    (twin,) = {line["cell"] for line in run.of("twin")}
+    assert next(cell["kernel"] for cell in run.cells if cell["cell"] == twin) == "python"
+    run = engine.start(Plan(cells=cells, twin=None, **QUICK), tmp_path / "without")
+    assert not run.of("twin")
+    assert not statistics.floors(run)
+
+
+def test_a_closing_line_says_what_its_figures_mean(run):
+    """What ended it, what bounds it, what a call costs at least, what compiling cost and when that is paid back."""
+    for cell in run.cells:
+        assert cell["ended"] == "launches"
+        assert cell["bound"]["by"] in ("arithmetic", "bandwidth", "overhead", "itself")
+        assert 0 < cell["overhead_s"] < 0.01
+        assert cell["first_call_s"] > 0
+        assert cell["first_call_cached_s"] > 0
+        assert isinstance(cell["doubts"], list)
+    by = {(cell["kernel"], cell["problem"]["n"]): cell for cell in run.cells}
+    assert by["python", 24]["bound"]["by"] == "itself"
+    compiled = by["numba-ikj", 24]
+    assert compiled["first_call_s"] > compiled["first_call_cached_s"]  # the second launch found it on disk
+    assert compiled["payback"]["python"] > 100
+    assert by["blas", 24]["payback"].get("numba-ikj") is None
+
+
+def test_what_every_worker_has_loaded_is_on_record(run):
+    """NumPy's BLAS with its version, one of it, and on how many threads."""
+    workers = {line["kernel"]: line for line in run.of("worker")}
+    assert set(workers) == {"python", "numba-ikj", "blas"}
+    (library,) = workers["blas"]["libraries"]
+    assert library["threads"] == 1
+    assert library["version"]
+    assert workers["blas"]["affinity"] is None or workers["blas"]["affinity"]
+
+
+def test_a_sample_says_what_else_happened_meanwhile(run):
+    """Own time, waits and switches, as far as this system tells."""
+    for line in (*run.of("sample"), *run.of("twin")):
+        assert set(FIGURES) <= line.keys()
+        assert line["cpu_s"] > 0
+
+
+def test_sampling_stops_at_a_look_where_everything_is_narrow(tmp_path, monkeypatch):
+    """And goes on to the last where it is not; either way the record says which."""
+    cells = Sweep(kernels=("blas",), sizes=(16,), threads=(1,)).cells()
+    plan = Plan(cells=cells, **(QUICK | {"launches": 4}), looks=(2,))
+    monkeypatch.setattr(statistics, "NARROW", 1e3)
+    run = engine.start(plan, tmp_path / "narrow")
+    assert [cell["ended"] for cell in run.cells] == ["narrow"]
+    assert {line["launch"] for line in run.of("sample")} == {0, 1}
+    monkeypatch.setattr(statistics, "NARROW", 0.0)
+    run = engine.start(plan, tmp_path / "wide")
+    assert [cell["ended"] for cell in run.cells] == ["launches"]
+    assert {line["launch"] for line in run.of("sample")} == {0, 1, 2, 3}
+
+
+def test_a_budget_ends_sampling_at_a_declared_number_of_launches(tmp_path, monkeypatch):
+    """Three launches fit into what six would need; the record says that the budget ended it."""
+    ticks = iter(range(0, 10_000, 10))  # every look at the clock: ten seconds later
+    monkeypatch.setattr(engine, "monotonic", lambda: float(next(ticks)))
+    cells = Sweep(kernels=("blas",), sizes=(16,), threads=(1,)).cells()
+    plan = Plan(cells=cells, **(QUICK | {"launches": 6}), budget_s=80.0)
+    run = engine.start(plan, tmp_path / "run")
+    assert [cell["ended"] for cell in run.cells] == ["budget"]
+    assert {line["launch"] for line in run.of("sample")} == {0, 1, 2}
 
 
 def test_a_sample_lasts_about_as_long_as_it_should(run):
@@ -135,7 +217,9 @@ def test_the_timed_c_is_laid_out_as_the_problem_says():
     """On a cache line, and with the problem's strides: where C lies decides the time of some kernels."""
     for strides in ("contiguous", "padded"):
         product = Product("blas", Problem(24, 24, 24, strides=strides).record(), seed=0)
-        for operand in (product.a, product.b, product.c):
+        product.open(0.001)
+        (copy,) = product.copies
+        for operand in (copy.a, copy.b, copy.c):
             assert operand.ctypes.data % 64 == 0
             assert operand.flags.c_contiguous == (strides == "contiguous")
 
@@ -190,7 +274,7 @@ def test_a_rate_above_the_ceiling_is_marked_impossible(tmp_path):
     )
     again = bench.resume(run.path)
     assert again.cells[0]["status"] == "impossible"
-    assert "of the measured FMA peak" in again.cells[0]["reason"]
+    assert "times the measured multiply-add peak" in again.cells[0]["reason"]
 
 
 def test_more_memory_than_there_is_is_refused_before_anything_is_allocated(tmp_path):

@@ -3,10 +3,25 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
+from bench.evidence import simulated
+from bench.plan import PRECISIONS
 from bench.records import Run
-from bench.statistics import Interval, Result, geometric, peak, profile, results, speedup
+from bench.statistics import (
+    Interval,
+    Result,
+    floor_for,
+    floors,
+    geometric,
+    own_seconds,
+    peak,
+    profile,
+    results,
+    size_class,
+    speedup,
+)
 
 
 def test_the_interval_is_students_over_logs():
@@ -125,3 +140,94 @@ def test_a_profile_adds_up_by_means(tmp_path):
     assert whole.rows[0].intensity == 2
     assert whole.accounted.value == pytest.approx(0.95)
     assert (whole.step, whole.instrumented) == (pytest.approx(1.0), pytest.approx(1.1))
+
+
+SIMULATED = [(name, precision) for name in simulated.SCENARIOS for precision in PRECISIONS]
+
+
+@pytest.mark.parametrize(("name", "precision"), SIMULATED)
+def test_intervals_cover_the_truth_whatever_disturbs_the_samples(name, precision):
+    """1,000 simulated runs through the lab's own statistics and stopping rule: at least 927 hold the truth."""
+    assert simulated.covered(name, precision, 1000) >= 927
+
+
+def test_precise_sampling_goes_on_only_where_intervals_are_wide():
+    """Both endings happen on a quiet machine, and wide ones always go on."""
+    rng = np.random.default_rng(0)
+    quiet = {simulated.run(rng, simulated.steady, PRECISIONS["precise"]).n for _ in range(50)}
+    assert quiet == {12, 24}
+    assert {simulated.run(rng, simulated.everything, PRECISIONS["precise"]).n for _ in range(50)} == {24}
+
+
+def aa(launch_ratios, n=300, threads=1, cell="x"):
+    """A run whose twin took 1 / ratio of the time in each launch."""
+    lines = [
+        CELL | {"cell": cell, "threads": threads, "problem": {"m": n, "n": n, "k": n, "dtype": "float32"}}
+    ]
+    for launch, ratio in enumerate(launch_ratios):
+        for number in (0, 1):
+            lines.append(sample(launch, number, 1.0) | {"cell": cell})
+            lines.append(sample(launch, number, 1.0 / ratio, "twin") | {"cell": cell})
+    return lines
+
+
+def test_the_floor_bounds_what_a_kernel_against_itself_comes_to(tmp_path):
+    """1 % apart in every launch: 1 %. Scattered: the interval's far end."""
+    (floor,) = floors(run(tmp_path, aa([1.01, 1.01, 1.01])))
+    assert (floor.size_class, floor.threads, floor.kernel) == ("large", 1, "k")
+    assert floor.value == pytest.approx(0.01)
+    (floor,) = floors(run(tmp_path, aa([0.97, 0.99, 1.01])))
+    assert floor.ratio.excludes(1.0) is False
+    assert floor.value == pytest.approx(1 / floor.ratio.low - 1)
+    assert floor.value > 0.03
+
+
+def test_a_single_launch_gives_no_floor(tmp_path):
+    """Nothing is known of how launches differ, so no verdict can be given."""
+    opened = run(tmp_path, aa([1.0]))
+    assert math.isnan(floors(opened)[0].value)
+    assert math.isnan(floor_for(opened, results(opened)[0]))
+
+
+def test_floors_are_kept_apart_by_size_class_and_threads_and_pooled_within(tmp_path):
+    """Two sizes of a class: their mean in each launch, so that the interval is over launches."""
+    lines = aa([1.02, 1.02], cell="a") + aa([1.04, 1.04], n=500, cell="b")
+    lines += aa([1.5, 1.5], n=32, cell="c") + aa([1.1, 1.1], threads=2, cell="d")
+    opened = run(tmp_path, lines)
+    found = {(f.size_class, f.threads): f for f in floors(opened)}
+    assert set(found) == {("large", 1), ("small", 1), ("large", 2)}
+    assert found["large", 1].ratio.value == pytest.approx(math.sqrt(1.02 * 1.04))
+    assert found["large", 1].ratio.n == 2
+    by = {result.cell["cell"]: floor_for(opened, result) for result in results(opened)}
+    assert by["c"] == pytest.approx(0.5)
+    assert by["d"] == pytest.approx(0.1)
+
+
+def test_the_twin_is_no_sample_of_the_cell(tmp_path):
+    """Its samples are beside the cell's, never among them."""
+    (found,) = results(run(tmp_path, aa([2.0, 2.0])))
+    assert found.samples == {0: [1.0, 1.0], 1: [1.0, 1.0]}
+    assert found.twin == {0: [0.5, 0.5], 1: [0.5, 0.5]}
+
+
+def test_size_classes_go_by_the_cube_root_of_the_work():
+    """64 and 256 begin the next; a step is a class of its own."""
+
+    def of(m, n, k):
+        return size_class(result({}, problem={"m": m, "n": n, "k": k}))
+
+    assert [of(n, n, n) for n in (8, 63, 64, 255, 256, 4096)] == [
+        "small", "small", "medium", "medium", "large", "large",
+    ]  # fmt: skip
+    assert of(1, 4096, 64) == "medium"
+    assert size_class(result({}, problem=None, model={"arch": [1]})) == "step"
+
+
+def test_one_thread_is_not_charged_for_what_it_waited():
+    """Of 10 calls of 1 s it waited 4 s: 0.6 s each. Of two threads nobody knows."""
+    line = {"seconds": 1.0, "loops": 10, "waited_s": 4.0}
+    assert own_seconds(line, 1) == pytest.approx(0.6)
+    assert own_seconds(line, 2) == 1.0
+    assert own_seconds({"seconds": 1.0, "loops": 10, "waited_s": None}, 1) == 1.0
+    assert own_seconds({"seconds": 1.0, "loops": 10}, 1) == 1.0
+    assert 0 < own_seconds({"seconds": 1.0, "loops": 1, "waited_s": 1.1}, 1) < 0.1

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.cgroups import group
 from bench.witness import FIGURES, Witness
 
 
@@ -57,29 +56,3 @@ def test_a_neighbour_on_the_same_core_shows_as_waiting():
     assert figures["waited_s"] + figures["cpu_s"] == pytest.approx(wall, rel=0.1)
     assert figures["switches"] > 3
     assert figures["other_s"] > 0.03
-
-
-def fake(tmp_path, text):
-    own = tmp_path / "cgroup"
-    own.write_text(text)
-    mount = tmp_path / "mount"
-    mount.mkdir()
-    return mount, own
-
-
-def test_a_group_of_version_two_is_the_one_that_the_process_is_in(tmp_path):
-    """One tree for all controllers."""
-    mount, own = fake(tmp_path, "0::/user/session\n")
-    (mount / "cgroup.controllers").touch()
-    (mount / "user" / "session").mkdir(parents=True)
-    assert group("cpu", mount, own) == mount / "user" / "session"
-
-
-def test_a_group_of_version_one_has_a_tree_for_each_controller(tmp_path):
-    """Controllers may be mounted together, and the path may be one that a container does not see."""
-    mount, own = fake(tmp_path, "4:memory:/hidden\n2:cpu,cpuacct:/jobs/7\n")
-    (mount / "cpu,cpuacct" / "jobs" / "7").mkdir(parents=True)
-    (mount / "memory").mkdir()
-    assert group("cpu", mount, own) == mount / "cpu,cpuacct" / "jobs" / "7"
-    assert group("memory", mount, own) == mount / "memory"
-    assert group("pids", mount, own) is None

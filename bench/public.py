@@ -1,4 +1,4 @@
-"""Public: a run without what tells who and where: host, user, folders. For reports that leave the house."""
+"""Public: a run without what tells who and where: host, user, folders. For what leaves the house."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ FOLDERS = re.compile(
 
 
 def without_places(run: Run) -> Run:
-    """A copy of a run whose environment lacks host, user and paths, and whose texts name no folder."""
+    """A copy of a run whose environment lacks host, user and paths, and whose texts name no folder.
+
+    Every line is gone through: a user's kernel is named by its file in `layer` lines too, and a step's model
+    may name a folder of data.
+    """
     who = [str(run.environment[key]) for key in ("host", "user") if run.environment.get(key)]
     names = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in who) or r"(?!)")
 
@@ -30,7 +34,8 @@ def without_places(run: Run) -> Run:
         run,
         path=Path(clean(run.path.name)),
         environment=_cleaned(run.environment, clean),
-        lines=[_cleaned(line, clean) if line["kind"] == "cell" else line for line in run.lines],
+        plan=_cleaned(run.plan, clean),
+        lines=[_cleaned(line, clean) for line in run.lines],
         warnings=[clean(warning) for warning in run.warnings],
     )
 

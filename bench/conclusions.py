@@ -1,0 +1,95 @@
+"""Conclusions: what the closing line of a cell says of it, once all its samples are there."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from bench import bounds
+from bench.doubts import doubts
+from bench.payback import payback
+from bench.records import Line, Run, canonical, number
+from bench.statistics import Result, peak, results
+
+
+def conclude(
+    run: Run, ids: Collection[str], caches: dict[str, int], instances: dict[str, int]
+) -> dict[str, Line]:
+    """For each cell of `ids`: status and reason, doubts, bound, payback; its closing line must be in the run.
+
+    caches     bytes of each level, {"L1d": ..., "L2": ..., "L3": ...}
+    instances  how many there are of each
+    """
+    lines: dict[str, list[Line]] = defaultdict(list)
+    for line in (*run.of("sample"), *run.of("step")):
+        if line["cell"] in ids and not line.get("instrumented", False):
+            lines[line["cell"]].append(line)
+    found = [result for result in results(run) if result.cell["cell"] in ids]
+    groups: dict[str, list[Result]] = defaultdict(list)
+    for result in found:
+        groups[_group(result.cell)].append(result)
+    rates = {threads: _bandwidths(run, threads) for threads in {result.threads for result in found}}
+    cores = (run.environment.get("cpu") or {}).get("cores") or 1
+    made = {}
+    for result in found:
+        cell, threads = result.cell, result.threads
+        figures = _figures(result) | {
+            "bandwidths": rates[threads], "caches": caches, "threads": threads, "instances": instances,
+            "cold": cell.get("cache") == "cold",
+        }  # fmt: skip
+        # Of a step the operations' bytes are summed: what one leaves in a cache the next finds there.
+        reason = bounds.impossible(**figures | ({} if result.problem else {"bytes": 0, "working_set": 1}))
+        bound = bounds.bound(**figures, written=_written(result), overhead_s=number(cell.get("overhead_s")))
+        made[cell["cell"]] = {
+            "status": "impossible" if reason else "ok",
+            "reason": reason,
+            "doubts": doubts(threads, cores, lines[cell["cell"]], result.peaks, cell.get("printed") or 0),
+            "bound": bound,
+            "payback": _payback(result, groups[_group(cell)]),
+        }
+    return made
+
+
+def _bandwidths(run: Run, threads: int) -> dict[str, dict[str, float]]:
+    names = dict.fromkeys(line["ceiling"] for line in run.of("ceiling") if line["ceiling"] != "fma")
+    return bounds.bandwidths({name: peak(run, name, None, threads) for name in names})
+
+
+def _figures(result: Result) -> dict[str, Any]:
+    cell, seconds = result.cell, result.seconds.value
+    flops, moved = cell.get("flops") or math.nan, cell.get("bytes") or math.nan
+    peak_flops = flops / seconds / result.share_of_peak.value
+    return {
+        "flops": flops, "bytes": moved, "working_set": moved, "seconds": seconds, "peak_flops": peak_flops,
+    }  # fmt: skip
+
+
+def _written(result: Result) -> float:
+    """Bytes of C; of a training step nobody has counted them apart."""
+    p = result.problem
+    return p["m"] * p["n"] * p.get("batch", 1) * np.dtype(p["dtype"]).itemsize if p else 0
+
+
+def _group(cell: Line) -> str:
+    """The same for cells that were timed in turn."""
+    return canonical([cell.get(key) for key in ("threads", "problem", "model", "cache")])
+
+
+def _payback(result: Result, group: list[Result]) -> dict[str, int | None]:
+    first = number(result.cell.get("first_call_s"))
+    if first is None:
+        return {}
+    others = {}
+    for other in group:
+        start = number(other.cell.get("first_call_s"))
+        if other is not result and start is not None:
+            others[_name(other.cell)] = (start, other.seconds.value)
+    return payback(first, result.seconds.value, others)
+
+
+def _name(cell: Line) -> str:
+    return f"{cell['kernel']} {cell['revision'][:12]}" if cell.get("revision") else cell["kernel"]

@@ -1,0 +1,92 @@
+"""Crew: the workers of a run, each the process of one kernel, all but the one that is asked stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.plan import Plan
+from bench.processes import ROOT, Gone, Worker
+from bench.records import Line
+
+CEILING = "(ceiling)"
+
+
+class Member(NamedTuple):
+    """Which worker: of a kernel (or CEILING) with a number of threads, of a revision; its twin for A/A."""
+
+    kernel: str
+    threads: int
+    revision: str = ""
+    twin: bool = False
+
+
+class Crew:
+    """Starts workers when they are needed, asks them, buries them."""
+
+    def __init__(self, plan: Plan, scratch: Path) -> None:
+        self.plan, self.scratch = plan, scratch
+        self.workers: dict[Member, Worker] = {}
+
+    def start(self, members: Iterable[Member]) -> None:
+        """Start all at once, so that they import at the same time; then each is stopped."""
+        fresh = list(members)
+        for member in fresh:
+            self.workers[member] = self._begin(member)
+        for member in fresh:
+            try:
+                self.workers[member].hear(self.plan.timeout_s)
+            except Gone:
+                self.bury(member)  # the next request starts another, and says what becomes of that
+
+    def ask(self, member: Member, **request: Any) -> Line:
+        """What the member answers; a worker that died before is replaced. Raises Gone, and buries it."""
+        try:
+            if member not in self.workers:
+                self.workers[member] = self._begin(member)
+                self.workers[member].hear(self.plan.timeout_s)
+            return self.workers[member].ask(self.plan.timeout_s, **request)
+        except Gone:
+            self.bury(member)
+            raise
+
+    def printed(self, member: Member) -> int:
+        """Bytes that the member has written to stdout and stderr."""
+        return self.workers[member].printed if member in self.workers else 0
+
+    def bury(self, member: Member) -> None:
+        """End a worker and whatever its kernel has started."""
+        if worker := self.workers.pop(member, None):
+            worker.kill()
+
+    def dismiss(self) -> None:
+        """End them all."""
+        for member in list(self.workers):
+            self.bury(member)
+
+    def _begin(self, member: Member) -> Worker:
+        tree = self.plan.trees.get(member.revision, {}) if member.revision else {}
+        worker = Worker(
+            member.threads, tree.get("root") or ROOT, **self._python(tree), **self._compiled_anew(member)
+        )
+        worker.tell(do="hello", ceiling=member.kernel == CEILING)
+        return worker
+
+    @staticmethod
+    def _python(tree: dict[str, str]) -> dict[str, str]:
+        return {"python": tree["python"]} if tree.get("python") else {}
+
+    def _compiled_anew(self, member: Member) -> dict[str, str]:
+        """A folder of this run for the code that the kernel compiles: empty in the first launch.
+
+        So the first call says what compiling costs, and that of later launches what is left of it.
+        """
+        if member.kernel == CEILING:
+            return {}
+        name = hashlib.sha256(repr((member.kernel, member.threads, member.revision)).encode()).hexdigest()[
+            :12
+        ]
+        folder = str(self.scratch / "compiled" / name)
+        return {"NUMBA_CACHE_DIR": folder, "CUPY_CACHE_DIR": folder}

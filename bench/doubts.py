@@ -1,0 +1,208 @@
+"""Doubts: what disturbed a cell, in one sentence each, from the samples' own records.
+
+A doubt does not change a figure; it stands beside it. What each kind means, and from where it is said:
+
+    oversubscribed  several threads waited for cores: one that waits holds up all the others
+    foreign-load    the one thread waited for its core, or others kept cores busy meanwhile
+    steal           the hypervisor gave the machine's cores to somebody else
+    throttled       the control group's CPU quota held the process back
+    two-humped      the samples fall into two groups far apart: their median may be of either
+    drift           the machine's own speed (the multiply-add peak) changed between the launches
+    launches        the launches differ although that peak did not: where memory lies, or a neighbour in a cache
+    prints          the kernel writes to the terminal while it multiplies, and that takes time
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from bench.records import Line, number
+from bench.statistics import own_seconds
+
+Doubt = dict[str, str]
+
+# Shares of the cores' time from which a sentence is worth saying. Of others' work a tenth: the system's own
+# services are never quite silent, and it need not have cost the sample anything.
+WAITED = 0.02
+STOLEN = 0.02
+THROTTLED = 0.01
+OTHERS = 0.10
+# Ticks of 10 ms tell nothing of a shorter time than this.
+TICKED_S = 0.5
+# Humps: centres this far apart, each with this share of the samples, and nearer to themselves than to
+# each other by this factor. Of a single normal distribution the best split has centres 2.6 own deviations apart.
+APART, EACH, CLEAR, FEWEST = 1.15, 0.1, 6.0, 8
+# Launches whose medians, or peaks, spread by more than this factor.
+SPREAD = 1.10
+
+
+@dataclass(frozen=True)
+class Humps:
+    """Two groups of samples: their centres (geometric means, seconds) and the share of the slower one."""
+
+    fast: float
+    slow: float
+    share: float
+
+
+def doubts(
+    threads: int,
+    cores: int,
+    samples: Sequence[Line],
+    peaks: dict[int, float] | None = None,
+    printed: int = 0,
+) -> list[Doubt]:
+    """The doubts about a cell, the worst first; [] if there is nothing to say.
+
+    samples  its `sample` or uninstrumented `step` lines
+    peaks    launch -> FMA rate
+    printed  bytes that its kernel wrote to stdout and stderr
+    """
+    times = [own_seconds(line, threads) for line in samples]
+    found = [
+        _waiting(threads, samples) or _others(cores, samples),
+        _share(
+            samples, "steal_s", cores, "steal", STOLEN, "the hypervisor gave {share} of the cores' time away"
+        ),
+        _share(
+            samples, "throttled_s", 1, "throttled", THROTTLED,
+            "the control group's CPU quota held it back for {share} of its time",
+        ),
+        _two_humped(times),
+        _launches(samples, times, peaks or {}),
+        _printing(printed),
+    ]  # fmt: skip
+    return [doubt for doubt in found if doubt]
+
+
+def humps(seconds: Sequence[float]) -> Humps | None:
+    """The two groups that samples fall into, or None if they are one.
+
+    The split of the sorted logarithms that leaves the least variance within (Otsu's, Fisher's in one dimension).
+    """
+    logs = sorted(math.log(value) for value in seconds)
+    n = len(logs)
+    if n < FEWEST:
+        return None
+    least = max(1, math.ceil(EACH * n))
+    best, at = math.inf, 0
+    for cut in range(least, n - least + 1):
+        within = sum(_squares(part) for part in (logs[:cut], logs[cut:]))
+        if within < best:
+            best, at = within, cut
+    fast, slow = fmean(logs[:at]), fmean(logs[at:])
+    own = math.sqrt(best / n)
+    if slow - fast < math.log(APART) or slow - fast < CLEAR * own:
+        return None
+    return Humps(math.exp(fast), math.exp(slow), (n - at) / n)
+
+
+def _squares(values: Sequence[float]) -> float:
+    mean = fmean(values)
+    return math.fsum((value - mean) ** 2 for value in values)
+
+
+def _wall(line: Line) -> float:
+    """Seconds that the witness looked on."""
+    return float(line["seconds"]) * (line.get("loops") or line.get("steps") or 1)
+
+
+def _total(samples: Iterable[Line], figure: str) -> tuple[float, float]:
+    """A figure and the wall time, summed over the samples that know it."""
+    known = [(number(line.get(figure)), _wall(line)) for line in samples]
+    told = [(value, wall) for value, wall in known if value is not None]
+    return math.fsum(value for value, _ in told), math.fsum(wall for _, wall in told)
+
+
+def _waiting(threads: int, samples: Sequence[Line]) -> Doubt | None:
+    waited, wall = _total(samples, "waited_s")
+    if not wall or waited / (wall * threads) < WAITED:
+        return None
+    share = _percent(waited / (wall * threads))
+    if threads == 1:
+        return _doubt(
+            "foreign-load", f"something else ran on its core: it waited {share} of the time (taken off)"
+        )
+    times = [float(line["seconds"]) for line in samples]
+    middle, worst = median(times), max(times)
+    rest = f"; the slowest sample took {worst / middle:.1f} times the median" if worst > 1.5 * middle else ""
+    return _doubt(
+        "oversubscribed",
+        f"its {threads} threads waited for cores {share} of the time, and one that waits holds up the others{rest}",
+    )
+
+
+def _others(cores: int, samples: Sequence[Line]) -> Doubt | None:
+    others, wall = _total(samples, "other_s")
+    if wall < TICKED_S or others / (wall * cores) < OTHERS:
+        return None
+    busy = others / wall
+    return _doubt("foreign-load", f"other processes kept {busy:.1f} of {cores} cores busy while it was timed")
+
+
+def _share(
+    samples: Sequence[Line], figure: str, cores: int, kind: str, least: float, sentence: str
+) -> Doubt | None:
+    lost, wall = _total(samples, figure)
+    if wall < TICKED_S or lost / (wall * cores) < least:
+        return None
+    return _doubt(kind, sentence.format(share=_percent(lost / (wall * cores))))
+
+
+def _two_humped(times: Sequence[float]) -> Doubt | None:
+    found = humps(times)
+    if found is None:
+        return None
+    few, rest = (found.slow, found.fast) if found.share < 0.5 else (found.fast, found.slow)
+    share = _percent(min(found.share, 1 - found.share))
+    return _doubt(
+        "two-humped",
+        f"{share} of its samples took {_span(few)} a call, the others {_span(rest)}, with nothing between",
+    )
+
+
+def _launches(samples: Sequence[Line], times: Sequence[float], peaks: dict[int, float]) -> Doubt | None:
+    by_launch: dict[int, list[float]] = {}
+    for line, seconds in zip(samples, times):
+        by_launch.setdefault(line["launch"], []).append(seconds)
+    medians = {launch: median(values) for launch, values in by_launch.items()}
+    if len(medians) < 2 or max(medians.values()) < SPREAD * min(medians.values()):
+        return None
+    spread = max(medians.values()) / min(medians.values())
+    known = [peaks[launch] for launch in medians if launch in peaks]
+    if len(known) > 1 and max(known) > SPREAD * min(known):
+        low, high = min(known) / 1e9, max(known) / 1e9
+        return _doubt(
+            "drift",
+            f"the machine changed speed: its multiply-add peak ran from {low:.0f} to {high:.0f} GFLOP/s between "
+            f"launches, and this differs by {spread:.2f} times",
+        )
+    return _doubt(
+        "launches",
+        f"its launches differ by {spread:.2f} times although the multiply-add peak did not: "
+        "memory or a cache shared with others",
+    )
+
+
+def _printing(printed: int) -> Doubt | None:
+    if not printed:
+        return None
+    return _doubt("prints", f"it writes to the terminal while it multiplies ({printed:,} bytes)")
+
+
+def _doubt(kind: str, sentence: str) -> Doubt:
+    return {"kind": kind, "sentence": sentence}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.1f} %"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
