@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bench
 from bench import cold
-from bench.subjects import Product, Wrong, beside, overhead
+from bench.subjects import DISCARD_NS, Product, Wrong, beside, overhead
 from gemm.guards import OUTSIDE, Guards
 from gemm.problems import STRIDES, Problem, lay_out
 from tests.bench import meddling, straying
 
 SMALL_CACHE = 1 << 16
+# Calls after which a product that is opened with little time a sample has long been opened.
+LATE = 30_000
 
 
 @pytest.mark.parametrize("strides", STRIDES)
@@ -66,6 +69,7 @@ def sampled(subject, times):
 
 def open_and_sample(subject, times):
     subject.open(0.002)
+    subject.loops = 1000  # however slow the machine was a moment ago
     sampled(subject, times)
 
 
@@ -151,6 +155,9 @@ def test_a_kernel_that_is_wrong_only_on_one_cold_copy_is_found(small_cache):
 
     calls = [cheating if copy is victim else copy.call for copy in subject.copies]
     subject.turns = cycle(calls)
+    subject.call_ns = DISCARD_NS / len(
+        calls
+    )  # whole turns are discarded: each sample begins with the same copy
     with pytest.raises(Wrong, match="off by more than rounding"):
         sampled(subject, 400)
 
@@ -180,7 +187,7 @@ def test_what_is_beside_an_index_is_all_the_rest():
         assert seen.max(initial=0) <= 1
 
 
-@pytest.mark.parametrize("after", [0, 60], ids=["at once", "later"])
+@pytest.mark.parametrize("after", [0, LATE], ids=["at once", "later"])
 @pytest.mark.parametrize("cache", ["hot", "cold"])
 @pytest.mark.parametrize("fault", straying.FAULTS, ids=lambda fault: fault.__name__)
 def test_a_kernel_that_strays_is_wrong(fault, cache, after, small_cache, tmp_path):
@@ -188,6 +195,23 @@ def test_a_kernel_that_strays_is_wrong(fault, cache, after, small_cache, tmp_pat
     subject = product(misbehaving(straying, fault, after, tmp_path), cache=cache)
     with pytest.raises(Wrong, match=straying.FAULTS[fault]):
         open_and_sample(subject, 100)
+
+
+def test_a_cold_cell_of_a_sweep_is_opened_cold(tmp_path):
+    """By its worker: the kernel is handed thousands of different C."""
+    file = tmp_path / "counting.py"
+    file.write_text(
+        "seen = set()\n"
+        "def multiply(a, b, c):\n"
+        "    c[...] = a @ b\n"
+        "    seen.add(c.ctypes.data)\n"
+        "    if len(seen) > 1000: raise ArithmeticError('many copies')\n"
+    )
+    run = bench.sweep(
+        [f"{file}:multiply"], sizes=[32], cache=["hot", "cold"], launches=1, rounds=1, out=tmp_path / "run"
+    )
+    reasons = {line["cache"]: line["reason"] for line in run.cells}
+    assert reasons == {"hot": None, "cold": "ArithmeticError: many copies"}
 
 
 def test_the_overhead_is_that_of_a_call_with_next_to_no_arithmetic():
@@ -207,7 +231,8 @@ try:
     host.answer({"do": "hello", "ceiling": False})
     host.answer({"do": "pilot", "kernel": kernel, "problem": problem})
     host.answer({"do": "open", "what": "problem", "kernel": kernel, "problem": problem, "seed": 0, "sample_s": 0.001})
-    for _ in range(100):
+    host.subject.loops = 1000
+    for _ in range(int(sys.argv[2])):
         host.answer({"do": "sample"})
     print(json.dumps("nothing found"))
 except Exception as error:
@@ -215,14 +240,17 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize("after", [0, 60], ids=["at once", "later"])
+@pytest.mark.parametrize("after", [0, LATE], ids=["at once", "later"])
 @pytest.mark.parametrize("fault", meddling.FAULTS, ids=lambda fault: fault.__name__)
 def test_a_kernel_that_changes_thread_settings_fails_with_a_sentence(fault, after, tmp_path):
-    """As a worker answers, in a process of its own; also where its pilot did it already."""
+    """As a worker answers, in a process of its own: when opened, where its pilot did it already, else by a sample."""
     kernel = misbehaving(meddling, fault, after, tmp_path)
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", WORKER, kernel], capture_output=True, text=True, env=os.environ | one_thread
+        [sys.executable, "-c", WORKER, kernel, "100" if after else "0"],
+        capture_output=True,
+        text=True,
+        env=os.environ | one_thread,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"status": "failed", "reason": meddling.FAULTS[fault]}
