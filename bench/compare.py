@@ -34,6 +34,8 @@ from bench.statistics import (
 )
 
 FASTER, SLOWER, SAME, UNKNOWN = "faster", "slower", "same", "cannot say"
+# Where these stand and there was a time before, something is broken.
+BROKEN = ("wrong", "failed", "crashed", "timeout")
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 # Two times are called the same if nothing in the interval is further from 1 than this (or than the floor).
 SAME_WITHIN = 0.02
@@ -68,6 +70,7 @@ class Pair:
     verdict     faster, slower, same or cannot say; None for the reference, which is not judged
     reason      why nothing can be said
     doubts      what spoils either time, in sentences
+    broken      BASE is right and timed, and NEW is wrong, fails, crashes or hangs
     """
 
     kernel: str
@@ -82,12 +85,13 @@ class Pair:
     verdict: str | None
     reason: str | None = None
     doubts: tuple[str, ...] = ()
+    broken: bool = False
 
     def record(self) -> Line:
         """For --json."""
         what = {"problem": self.problem} if self.problem else {"model": self.model}
         times = {key: as_figures(getattr(self, key)) for key in ("base", "new", "ratio")}
-        kept = ("kernel", "threads", "cache", "floor", "verdict", "reason", "doubts")
+        kept = ("kernel", "threads", "cache", "floor", "verdict", "reason", "doubts", "broken")
         return {key: getattr(self, key) for key in kept} | what | times
 
 
@@ -129,10 +133,11 @@ class Comparison:
     reference: str | None = None
     warnings: tuple[str, ...] = ()
 
-    def slower_by(self, percent: float) -> list[Pair | Mean]:
-        """What is slower, above its floor, and takes more than `percent` % longer."""
+    def regressions(self, percent: float) -> list[Pair | Mean]:
+        """What is slower, above its floor, and takes more than `percent` % longer; and what is broken."""
         judged: list[Pair | Mean] = [*self.pairs, *self.means]
-        return [one for one in judged if one.verdict == SLOWER and 1 / one.ratio.value > 1 + percent / 100]
+        slower = [one for one in judged if one.verdict == SLOWER and 1 / one.ratio.value > 1 + percent / 100]
+        return [*slower, *(pair for pair in self.pairs if pair.broken)]
 
     def record(self) -> Line:
         """For --json."""
@@ -338,8 +343,12 @@ def _pair(
     kernel = two[1].kernel if two[1] else one.kernel
     return Pair(
         kernel, one.threads, one.cell.get("cache", "hot"), one.problem, one.model, times[0], times[1],
-        NOTHING, floor, UNKNOWN, reason, doubts,
+        NOTHING, floor, UNKNOWN, reason, doubts, _is_broken(*two),
     )  # fmt: skip
+
+
+def _is_broken(base: Result | None, new: Result | None) -> bool:
+    return bool(base and new and base.status == "ok" and new.status in BROKEN)
 
 
 def _judged(pair: Pair, ratio: Interval, same_within: float) -> Pair:

@@ -62,7 +62,8 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
         fail_slower: Annotated[
             float | None,
             typer.Option(
-                metavar="PERCENT", help="Exit code 1 if anything takes that much longer, above the floor."
+                metavar="PERCENT",
+                help="Exit code 1 if anything takes that much longer, above the floor, or is broken.",
             ),
         ] = None,
         same_within: Annotated[float, typer.Option(metavar="PERCENT", help="What counts as the same.")] = (
@@ -92,7 +93,7 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
         else:
             _only(swept, "goes with --against REV only")
             found = _of_records(sides or [], run, two_runs, near)
-        failed = found.slower_by(fail_slower) if fail_slower is not None else []
+        failed = found.regressions(fail_slower) if fail_slower is not None else []
         if as_json:
             record = {"run": str(measured.path) if measured else None, "failed": bool(failed)}
             typer.echo(json.dumps(finite(found.record() | record), indent=2, allow_nan=False))

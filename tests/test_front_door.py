@@ -47,6 +47,37 @@ def test_every_command_has_help_and_a_place_in_the_readme(gemmlab_says, command)
     assert f"gemmlab {command}" in README
 
 
+def test_the_suites_are_listed_with_what_they_are_for(gemmlab_says):
+    """Text and JSON say the same; nothing is run."""
+    from bench.axes import suites
+
+    code, out, _ = gemmlab_says("sweep", "--suite", "help")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(suites())
+    assert all(about in out for about in suites().values())
+    code, out, _ = gemmlab_says("sweep", "--suite", "help", "--json")
+    assert json.loads(out) == suites()
+
+
+def test_a_sweep_over_all_axes_ends_in_verified_cells(gemmlab_says):
+    """Flags to records: ranges, an order and a batch in a shape, cold caches, data, alpha and beta."""
+    code, out, err = gemmlab_says(
+        "sweep", "--kernels", "blas", "--suite", "mlp", "--sizes", "8:16:*2", "--shapes", "4x5x6 tn *3",
+        "--cache", "hot,cold", "--data", "wide", "--alpha", "2", "--beta", "0.5", "--launches", "1", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    cells = json.loads(out)["cells"]
+    assert {cell["status"] for cell in cells} == {"ok"}, cells
+    found = {(c["problem"]["m"], c["problem"]["op_a"], c["problem"]["batch"], c["cache"]) for c in cells}
+    plain = {(8, "n", 1), (16, "n", 1), (4, "t", 3)}
+    assert found == {(*what, cache) for what in plain for cache in ("hot", "cold")}
+    for cell in cells:
+        p = cell["problem"]
+        assert (p["data"], p["alpha"], p["beta"]) == ("wide", 2, 0.5)
+        assert cell["flops"] == 2 * p["batch"] * p["m"] * p["n"] * p["k"]
+        assert cell["error_ratio"] <= 1
+
+
 def test_kernels_lists_the_ladder_with_reasons(gemmlab_says):
     """Text and JSON say the same."""
     code, out, _ = gemmlab_says("kernels")
@@ -128,6 +159,18 @@ MISTAKES = {
     ),
     "endless budget": (["sweep", "--budget", "inf"], "budget_s = inf must be a number of seconds"),
     "NaN seconds": (["sweep", "--cell-seconds", "nan"], "cell_s = nan must be a number of seconds"),
+    "a suite": (
+        ["sweep", "--suite", "mpl"],
+        "unknown suite 'mpl'; there are deepbench, mlp, skinny, squares",
+    ),
+    "a range": (["sweep", "--sizes", "64:4096:*1"], "'64:4096:*1' never ends"),
+    "a range the wrong way": (["sweep", "--sizes", "512:64:+8"], "'512:64:+8' ends below its start"),
+    "a shape's order": (["sweep", "--shapes", "8x8x8 nm"], "shape '8x8x8 nm' has no order 'nm'"),
+    "a cache": (["sweep", "--cache", "warm"], "unknown cache 'warm'; there are cold, hot"),
+    "a kind of data": (["sweep", "--data", "normal,wild"], "unknown data 'wild'"),
+    "a batch": (["sweep", "--batch", "0"], "batch: '0' is no size"),
+    "an alpha": (["sweep", "--alpha", "inf"], "alpha = inf is no number between"),
+    "resume and a suite": (["sweep", "--resume", "old", "--suite", "help"], "leave the other flags out"),
     "an empty list": (["sweep", "--sizes", ""], "sizes is empty; leave it out"),
     "resume and more": (["sweep", "--resume", "old", "--sizes", "8"], "leave the other flags out"),
     "out before a command": (["--out", "x", "kernels"], "--out before a command is the tour's"),

@@ -361,10 +361,10 @@ def test_a_revision_and_the_working_tree_are_pairs_of_one_run(made):
 def test_what_is_slower_than_allowed_needs_both_the_percent_and_the_floor(made):
     """5 % slower: more than 3 %, not more than 8 %; and nothing counts that the floor hides."""
     found = compare.kernels(made().cell("old", twin=1.01).cell("new", 1.05e-3).run, "old", "new")
-    assert len(found.slower_by(3)) == 2  # the cell, and the mean
-    assert found.slower_by(8) == []
+    assert len(found.regressions(3)) == 2  # the cell, and the mean
+    assert found.regressions(8) == []
     hidden = compare.kernels(made().cell("old", twin=1.08).cell("new", 1.05e-3).run, "old", "new")
-    assert hidden.slower_by(0) == []
+    assert hidden.regressions(0) == []
 
 
 def test_a_comparison_is_data(made):
@@ -380,3 +380,14 @@ def test_a_comparison_is_data(made):
         1
     ].keys()
     assert text["means"][0]["ratio"].keys() == {"value", "low", "high", "n"}
+
+
+@pytest.mark.parametrize("status", ["wrong", "failed", "crashed", "timeout"])
+def test_what_was_right_and_is_broken_now_is_a_regression_whatever_its_time(made, status):
+    """A gate for CI must not let it through for want of a time; what was never right, or is skipped, is none."""
+    run = made().cell("old", n=256, twin=1.0).cell("new", n=256).cell("old", n=300)
+    found = compare.kernels(run.cell("new", n=300, status=status).run, "old", "new")
+    assert [pair.problem["n"] for pair in found.regressions(50)] == [300]
+    assert compare.kernels(run.run, "new", "old").regressions(50) == []
+    skipped = made().cell("old").cell("new", status="skipped").run
+    assert compare.kernels(skipped, "old", "new").regressions(50) == []
