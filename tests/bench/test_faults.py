@@ -144,7 +144,8 @@ def test_all_other_cells_have_the_records_that_they_have_without_faults(faults, 
     def records(run):
         samples = Counter(line["cell"] for line in run.of("sample"))
         found = {
-            (cell["cell"], cell["status"], cell.get("ended"), samples[cell["cell"]]) for cell in run.of("cell")
+            (cell["cell"], cell["status"], cell.get("ended"), samples[cell["cell"]])
+            for cell in run.of("cell")
         }
         known = {cell["cell"] for cell in run.of("cell") if cell["kernel"] in BYSTANDERS}
         return {record for record in found if record[0] in known}
