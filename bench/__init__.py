@@ -5,6 +5,7 @@ run = bench.profile(arch=[784, 512, 512, 10], batch=128, kernels=["blas"])
 run = bench.load("runs/20260101-120000-sweep")
 run.frame()                        every line in one pandas frame
 bench.results(run), bench.speedup(base, other), bench.profiles(run)
+from bench import compare          compare.kernels(run, "blas", "numba-blocked"), compare.runs(one, other)
 bench.export(run, "mine.json")     for pytest-benchmark; .csv and .parquet for everybody else
 """
 

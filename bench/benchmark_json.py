@@ -6,8 +6,8 @@ draws, and a table of all of them would look surer than it is.
 
 The two tools then agree as far as they can. gemmlab's ratio of two kernels is the geometric mean of one ratio
 per launch; the columns that pytest-benchmark prints are taken of each kernel alone, so the ratio of two
-Medians is another figure. `extra_info.speedup_over` holds gemmlab's, with its interval, against every other
-kernel of the group, the digits of `gemmlab compare`; `extra_info.floor` is what no verdict is given below. And
+Medians is another figure. `extra_info.speedup_over` holds gemmlab's, with its interval and verdict, against every
+other kernel of the group, the digits of `gemmlab compare`; `extra_info.floor` is what no verdict is given below. And
 the two cannot be far apart: a median lies within one standard deviation of its mean, also in logarithms, so for
 two kernels that took part in the same launches the ratio of Medians is within a factor exp(spread of one +
 spread of the other) of the paired ratio, `extra_info.spread` being the standard deviation of the logarithms.
@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from bench.compare import verdict
 from bench.records import Line, Run, canonical, number
 from bench.statistics import Floor, Interval, Result, floor_for, floors, results, speedup
 
@@ -134,13 +135,13 @@ def _benchmark(
         "fullname": f"gemmlab::{name}",
         "params": params,
         "param": name.removeprefix(kernel)[1:-1],
-        "extra_info": _extra(result, measured) | {"floor": _or_null(floor_for(known, result))},
+        "extra_info": _extra(result, measured, floor_for(known, result)),
         "options": {"unit": "launch", "timer": "perf_counter_ns"},
         "stats": stats(list(result.medians.values()), calls),
     }
 
 
-def _extra(result: Result, measured: Sequence[Result]) -> Line:
+def _extra(result: Result, measured: Sequence[Result], floor: float) -> Line:
     seconds, rate, share = result.seconds, result.rate, result.share_of_peak
     logs = [math.log(value) for value in result.medians.values()]
     return {
@@ -160,10 +161,11 @@ def _extra(result: Result, measured: Sequence[Result]) -> Line:
         "seconds_high": _or_null(seconds.high),
         "spread": statistics.pstdev(logs),
         "speedup_over": {
-            _named(other): _interval(speedup(other, result))
+            _named(other): _judged(speedup(other, result), floor)
             for other in measured
             if other is not result and _grouped(other) == _grouped(result)
         },
+        "floor": _or_null(floor),
         **{key: result.cell.get(key) for key in TOLD},
     }
 
@@ -238,8 +240,9 @@ def _because(run: Run) -> str:
     return f" ({', '.join(f'{count} {status}' for status, count in found.most_common())})" if found else ""
 
 
-def _interval(interval: Interval) -> Line:
+def _judged(interval: Interval, floor: float) -> Line:
     return {
+        "verdict": verdict(interval, floor),
         "value": _or_null(interval.value),
         "low": _or_null(interval.low),
         "high": _or_null(interval.high),

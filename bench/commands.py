@@ -1,4 +1,4 @@
-"""The commands of this room: check, sweep, profile, train, export, machine.
+"""The commands of this room: check, sweep, compare, profile, train, export, machine.
 
 Each is a function of the library first (`bench.sweep`, ...); here flags become arguments and results become
 text. Tables of records are drawn by `show`, which the front door brings along: this room does not draw.
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench import compare_command
 from bench.records import Line, Run, finite
 
 Show = Callable[[Run], None]
@@ -28,8 +29,9 @@ Rounds = Annotated[int | None, typer.Option(help="Samples of each cell in each l
 Budget = Annotated[float | None, typer.Option(help="Seconds: as many launches, of 3, 6, 12 or 24, as fit.")]
 
 
-def register(app: typer.Typer, show: Show) -> None:
-    """Add this room's commands to the front door; `show(run)` prints a run's tables."""
+def register(app: typer.Typer, show: Show, show_comparison: compare_command.ShowComparison) -> None:
+    """Add this room's commands to the front door; `show(run)` and `show_comparison(found)` print tables."""
+    compare_command.register(app, show_comparison)
 
     @app.command()
     def check(
@@ -136,7 +138,7 @@ def register(app: typer.Typer, show: Show) -> None:
 
         run = bench.profile(
             arch, batch, kernel or ["blas"], threads=threads, out=out, progress=live(),
-            settings=_settings(precision or "quick", {"launches": launches, "rounds": rounds}),
+            settings=chosen_settings(precision or "quick", {"launches": launches, "rounds": rounds}),
             activation=activation, loss=loss, optimizer=optimizer, dtype=dtype, data=data,
         )  # fmt: skip
         _print_run(run, show, as_json)
@@ -245,7 +247,7 @@ def _sweep(file: Path | None, axes: Line, precision: str | None, limits: Line, o
         key: split(value) if key in axis.LISTS else value for key, value in axes.items() if value is not None
     }
     chosen = axis.make_sweep(given, "flags" if given else str(file or "sweep"), given, under=from_file)
-    settings = _settings(precision, limits, settings)
+    settings = chosen_settings(precision, limits, settings)
     whole = plan.Plan(cells=chosen.cells(), **settings)
     stem = file.stem if file else axes["suite"] or "sweep"
     return engine.start(whole, out, stem=stem, progress=live())
@@ -263,7 +265,7 @@ def _suites(as_json: bool) -> None:
         typer.echo(f"{name:{max(map(len, found))}}  {about}")
 
 
-def _settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
+def chosen_settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
     """Settings of a plan: flags before the file; --launches before --precision."""
     from bench.axes import settings
 

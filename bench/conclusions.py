@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bench import bounds
 from bench.doubts import doubts
 from bench.payback import payback
 from bench.records import Line, Run, canonical, number
-from bench.statistics import Result, peak, results
+from bench.statistics import Result, peaks, results
 
 
 def conclude(
@@ -32,7 +33,9 @@ def conclude(
     groups: dict[str, list[Result]] = defaultdict(list)
     for result in found:
         groups[_group(result.cell)].append(result)
-    rates = {threads: _bandwidths(run, threads) for threads in {result.threads for result in found}}
+    counts = {result.threads for result in found}
+    rates = {threads: _bandwidths(run, threads, median) for threads in counts}
+    best = {threads: _bandwidths(run, threads, max) for threads in counts}
     cores = (run.environment.get("cpu") or {}).get("cores") or 1
     made = {}
     for result in found:
@@ -41,8 +44,11 @@ def conclude(
             "bandwidths": rates[threads], "caches": caches, "threads": threads, "instances": instances,
             "cold": cell.get("cache") == "cold",
         }  # fmt: skip
-        # Of a step the operations' bytes are summed: what one leaves in a cache the next finds there.
-        reason = bounds.impossible(**figures | ({} if result.problem else {"bytes": 0, "working_set": 1}))
+        # Against the best that was seen: a ceiling may have had a bad moment, and must not accuse anybody.
+        most = {"bandwidths": best[threads], "peak_flops": max(result.peaks.values(), default=math.nan)}
+        if not result.problem:  # of a step bytes are summed over operations that pass them on in a cache
+            most |= {"bytes": 0, "working_set": 1}
+        reason = bounds.impossible(**figures | most)
         bound = bounds.bound(**figures, written=_written(result), overhead_s=number(cell.get("overhead_s")))
         made[cell["cell"]] = {
             "status": "impossible" if reason else "ok",
@@ -54,9 +60,12 @@ def conclude(
     return made
 
 
-def _bandwidths(run: Run, threads: int) -> dict[str, dict[str, float]]:
+def _bandwidths(
+    run: Run, threads: int, over_launches: Callable[[Iterable[float]], float]
+) -> dict[str, dict[str, float]]:
     names = dict.fromkeys(line["ceiling"] for line in run.of("ceiling") if line["ceiling"] != "fma")
-    return bounds.bandwidths({name: peak(run, name, None, threads) for name in names})
+    by_launch = {name: peaks(run, name, None, threads).values() for name in names}
+    return bounds.bandwidths({name: over_launches(rates) for name, rates in by_launch.items() if rates})
 
 
 def _figures(result: Result) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from bench.records import (
     write_json,
 )
 from bench.references import References
+from bench.revisions import restored
 from bench.statistics import narrow, results
 from bench.witness import FIGURES
 
@@ -85,7 +86,8 @@ def resume(folder: str | Path, progress: Progress | None = None) -> Run:
     before = load(path) if (path / "records.jsonl").exists() else None
     plan = Plan.from_record(read_json(path / "plan.json"))
     check_memory(plan.cells)
-    return _go(plan, path, progress, Writer(path, path.name), before)
+    with restored(plan.trees) as plan.trees:  # their folders went with the process that made them
+        return _go(plan, path, progress, Writer(path, path.name), before)
 
 
 def _go(
@@ -114,6 +116,7 @@ class _Engine:
         self.next_launch = 0
         if before:
             self._recall(before)
+        self.caches = caches()
         self.first_launch = self.next_launch  # in it, kernels find nothing compiled
         self.writer = writer
         self.scratch = tempfile.TemporaryDirectory(prefix="gemmlab-")
@@ -328,7 +331,7 @@ class _Engine:
         """R rounds of one sample each, in an order drawn anew for every round."""
         key = (launch, cluster[0].threads)
         bandwidths = (
-            () if key in self.bandwidths_of else tuple(n for n in ceilings.names(caches()) if n != "fma")
+            () if key in self.bandwidths_of else tuple(n for n in ceilings.names(self.caches) if n != "fma")
         )
         self.bandwidths_of.add(key)
         for number in range(self.plan.rounds):
@@ -393,7 +396,7 @@ class _Engine:
             )  # fmt: skip
 
     def _sample_ceiling(self, name: str, cell: Cell, at: Line) -> None:
-        request = {"name": name, "dtype": cell.dtype, "threads": cell.threads, "caches": caches()}
+        request = {"name": name, "dtype": cell.dtype, "threads": cell.threads, "caches": self.caches}
         try:
             answer = self.crew.ask(Member(CEILING, cell.threads), do="ceiling", **request)
         except Gone:
@@ -440,7 +443,7 @@ class _Engine:
         if not whole:
             return
         conclusions = conclude(
-            self._with_stand_ins(whole), {cell.id for cell in whole}, caches(), cache_instances()
+            self._with_stand_ins(whole), {cell.id for cell in whole}, self.caches, cache_instances()
         )
         for cell in whole:
             fields = conclusions[cell.id]

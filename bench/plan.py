@@ -144,28 +144,32 @@ def ceiling_memory() -> int:
 def memory(cells: Iterable[Cell]) -> int:
     """Bytes that the largest group of cells needs at once, over all its workers.
 
-    Each holds A, B and C, the same again to verify with, and float64 copies and integers while it does so;
-    cold, as many copies as its calls rotate over; beside them the reference and its bound, and the second
-    process for A/A.
+    Each holds A, B and C, hot or in as many copies as cold calls rotate over, and one of each group has a twin
+    for A/A. One at a time verifies: with operands of its own, float64 copies and integers. Beside them lie the
+    reference with its bound, and the buffer of the ceilings.
     """
-    groups: dict[Any, int] = {}
-    ones: dict[Any, int] = {}
+    groups: dict[Any, list[tuple[int, int]]] = {}
     for cell in cells:
-        if cell.problem:
-            p = cell.problem
-            operands = p.batch * (p.m * p.k + p.k * p.n + 2 * p.m * p.n)
-            one = 2 * operands * (4 if p.dtype == "float32" else 8) + 20 * operands + 40 * p.batch * p.m * p.n
-            if cell.cache == "cold":
-                one += cold.memory(p)
-        else:
-            model = dict(cell.model)
-            widths = model["arch"]
-            weights = sum(a * b for a, b in zip(widths, widths[1:]))
-            one = 8 * (3 * weights + 6 * model["batch"] * sum(widths))
-        groups[cell.group] = groups.get(cell.group, one) + one
-        ones[cell.group] = one
-    twin = max(ones.values(), default=0)
-    return max(groups.values(), default=0) + twin + ceiling_memory() * bool(groups)
+        groups.setdefault(cell.group, []).append(_held_and_needed(cell))
+    totals = [
+        sum(held for held, _ in one) + max(held for held, _ in one) + max(needed for _, needed in one)
+        for one in groups.values()
+    ]
+    return max(totals, default=0) + ceiling_memory() * bool(groups)
+
+
+def _held_and_needed(cell: Cell) -> tuple[int, int]:
+    """Bytes that a cell's worker holds while others are timed, and that it needs beside them to verify."""
+    if cell.problem:
+        p = cell.problem
+        operands = p.batch * (p.m * p.k + p.k * p.n + 2 * p.m * p.n)
+        held = operands * (4 if p.dtype == "float32" else 8)
+        needed = held + 20 * operands + 40 * p.batch * p.m * p.n
+        return held + (cold.memory(p) if cell.cache == "cold" else 0), needed
+    model = dict(cell.model)
+    widths = model["arch"]
+    weights = sum(a * b for a, b in zip(widths, widths[1:]))
+    return 8 * (3 * weights + 6 * model["batch"] * sum(widths)), 0
 
 
 def names_in(kernel: str) -> list[str]:

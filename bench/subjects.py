@@ -78,13 +78,15 @@ def loops_for(spend: Callable[[int], int], sample_s: float) -> tuple[int, float]
     """How many calls fill a sample of `sample_s`, and the seconds of one: doubling until it is long enough.
 
     spend  does so many calls and returns the nanoseconds
+
+    The fastest call counts: one that was disturbed would make every sample too short.
     """
-    loops = 1
-    spend(1)
+    loops, fastest = 1, spend(1) / 1e9
     while True:
         spent = spend(loops) / 1e9
-        if spent >= sample_s / 4 or loops >= 1 << 24:
-            return max(1, ceil(loops * sample_s / spent)), spent / loops
+        fastest = min(fastest, spent / loops)
+        if loops * fastest >= sample_s / 4 or loops >= 1 << 24:
+            return max(1, ceil(sample_s / fastest)), fastest
         loops *= 2
 
 
@@ -139,15 +141,14 @@ def pilot(kernel: str, problem: Problem) -> float:
         size *= 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operands:
-    """One copy of A, B and C, the call prepared on them, and what that must leave alone."""
+    """One copy of A, B and C, and the call prepared on them."""
 
     a: np.ndarray
     b: np.ndarray
     c: np.ndarray
     call: Call
-    guards: Guards
 
 
 class Product:
@@ -168,6 +169,7 @@ class Product:
         self.problem = Problem.from_record(problem)
         self.kernel = gemm.find(kernel)
         self.a, self.b, self.c0 = self.problem.operands(seed)
+        self.c = lay_out(self.c0, strides=self.problem.strides)
         self.rng = np.random.default_rng()
         self.epilogue = self.problem.make_epilogue()
         self.reference_at = reference_at
@@ -176,25 +178,24 @@ class Product:
     def open(self, sample_s: float) -> dict[str, Any]:
         """Verify by all three rules, then calibrate. Raises Wrong, Meddled."""
         loading_s = load(self.kernel.name, self.problem)
-        c = lay_out(self.c0, strides=self.problem.strides)
-        guards = Guards(self.a, self.b, c)
-        self._poison(c)
+        guards = Guards(self.a, self.b, self.c)
+        self._poison(self.c)
         start = perf_counter_ns()
-        call = self._prepare(self.a, self.b, c)
+        call = self._prepare(self.a, self.b, self.c)
         call()
         first = loading_s + (perf_counter_ns() - start) / 1e9
-        self.copies = [Operands(self.a, self.b, c, call, guards)]
-        self._verify_guards(self.copies)
-        worst = self._verify(c)
+        self._verify_guards(guards)
+        worst = self._verify(self.c)
         self.verify_exact()
+        self.copies = [Operands(self.a, self.b, self.c, call)]
         if self.cold:
-            self._copy()
+            guards = self._copy()
         self.loops, seconds = loops_for(self._spend, sample_s)
         if self.loops >= len(self.copies):  # whole turns, so that all copies count alike
             self.loops = round(self.loops / len(self.copies)) * len(self.copies)
         self.call_ns = seconds * 1e9
         per_call = overhead(self.kernel.name, self.problem.dtype)
-        self._verify_guards(self.copies)
+        self._verify_guards(guards)
         self.manners.check(libraries=True)
         settle()
         return {
@@ -213,32 +214,32 @@ class Product:
     def sample(self) -> dict[str, Any]:
         """Seconds per call over `loops` calls into a poisoned C, with one row of one A negated; then verified.
 
-        Cold, what is verified is the copy whose A was changed and LOOKED_AT others of those that the loop came by.
-        Raises Wrong, Meddled.
+        Cold, what is verified is the copy whose A was changed and LOOKED_AT others that the loop comes by, their guards
+        as well. Raises Wrong, Meddled.
         """
         discarded = max(1, int(DISCARD_NS / self.call_ns))
-        visited = self._visited(discarded)
-        changed = visited[self.rng.integers(len(visited))]
+        looked_at = self._visited(discarded)
+        self.rng.shuffle(looked_at)
+        looked_at = looked_at[: LOOKED_AT + 1]
+        guards = [self._guards(at) for at in looked_at]
+        changed, *others = (self.copies[at] for at in looked_at)
         row = tuple(int(self.rng.integers(size)) for size in changed.a.shape[:-1])
         changed.a[row] *= -1
         gc.collect()
         gc.disable()
         self._spend(discarded)
-        for copy in visited:
-            self._poison(copy.c)
+        self._poison(self.c)
         if self.cold:
             self.sweeper.sweep()  # the poison lies in the cache by now
         with Witness() as seen:
             spent = self._spend(self.loops)
         gc.enable()
-        chosen = self.rng.choice(len(visited), min(LOOKED_AT, len(visited)), replace=False)
-        others = [visited[at] for at in chosen if visited[at] is not changed]
         if self.problem.beta != 0:  # C has been through many calls: one more, from the start
             for copy in (changed, *others):
                 self._poison(copy.c)
                 copy.call()
         changed.a[row] *= -1
-        self._verify_guards((changed, *others))
+        self._verify_guards(*guards)
         ratios = [self._verify_changed(changed, row), *(self._verify(copy.c) for copy in others)]
         self.manners.check()
         return {
@@ -255,15 +256,20 @@ class Product:
 
     # Copies, taken in turn
 
-    def _copy(self) -> None:
-        """The copies of a cold cell, behind the first."""
-        p = self.problem
-        for _ in range(cold.copies(p) - 1):
-            a, b = lay_out(self.a, p.op_a, p.strides), lay_out(self.b, p.op_b, p.strides)
-            c = lay_out(self.c0, strides=p.strides)
-            self.copies.append(Operands(a, b, c, self._prepare(a, b, c), Guards(a, b, c)))
+    def _copy(self) -> Guards:
+        """Make the copies of a cold cell; `self.c` is all their C from here on. Returns the guards of all."""
+        count = cold.copies(self.problem)
+        a, b, self.blocks = (cold.Copies(array, count) for array in (self.a, self.b, self.c))
+        self.c = self.blocks.all
+        self.copies = [Operands(*one, self._prepare(*one)) for one in zip(a.all, b.all, self.c)]
         self.sweeper = cold.Sweeper()
         self.turns, self.next = cycle([copy.call for copy in self.copies]), 0
+        return Guards(a.all, b.all, self.c)
+
+    def _guards(self, at: int) -> Guards:
+        """The guards of one copy."""
+        copy = self.copies[at]
+        return Guards(copy.a, copy.b, copy.c, self.blocks.around(at) if self.cold else None)
 
     def _spend(self, calls: int) -> int:
         """Nanoseconds of so many calls, each on the next copy."""
@@ -272,21 +278,20 @@ class Product:
         self.next = (self.next + calls) % len(self.copies)
         return clock_each(islice(self.turns, calls))
 
-    def _visited(self, after: int) -> list[Operands]:
-        """The copies that `loops` calls will come by, `after` calls from now."""
-        if not self.cold:
-            return self.copies
+    def _visited(self, after: int) -> np.ndarray:
+        """Which copies `loops` calls will come by, `after` calls from now."""
         count = len(self.copies)
-        return [self.copies[(self.next + after + at) % count] for at in range(min(self.loops, count))]
+        first = self.next + after if self.cold else 0
+        return (first + np.arange(min(self.loops, count))) % count
 
     def _poison(self, c: np.ndarray) -> None:
         c[...] = np.nan if self.problem.beta == 0 else self.c0
 
     # Right or wrong
 
-    def _verify_guards(self, copies: Iterable[Operands]) -> None:
-        for copy in copies:
-            if broken := copy.guards.broken():
+    def _verify_guards(self, *guards: Guards) -> None:
+        for guard in guards:
+            if broken := guard.broken():
                 raise Wrong(broken)
 
     def _reference(self, a: np.ndarray, b: np.ndarray, c0: np.ndarray) -> Reference:
@@ -414,9 +419,10 @@ class TrainingStep:
         gc.collect()
         gc.disable()
         clock(self._step, max(1, self.loops // 4))
-        for first in self.rng.random(self.loops) < 0.5:
-            for instrumented in (bool(first), not first):
-                spent[instrumented] += clock(calls[instrumented], 1)
+        with Witness() as seen:
+            for first in self.rng.random(self.loops) < 0.5:
+                for instrumented in (bool(first), not first):
+                    spent[instrumented] += clock(calls[instrumented], 1)
         gc.enable()
         self.manners.check()
         return {
@@ -425,7 +431,7 @@ class TrainingStep:
             "instrumented_seconds": spent[True] / 1e9 / self.loops,
             "layers": [self._row(operation, watch.spent[at]) for at, operation in watch.operations.items()],
             "error_ratio": self._verify(),
-        }
+        } | seen.figures
 
     def _row(self, operation: mlp.Operation, spent_ns: int) -> dict[str, Any]:
         return {

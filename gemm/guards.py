@@ -19,47 +19,55 @@ def changed_input(name: str) -> str:
 
 
 class Guards:
-    """Remembers A, B and what lies around C, as checksums: 0.4 ms a MiB, whatever the kernel did to them."""
+    """Remembers A, B and what lies around C, as checksums: 0.4 ms a MiB, whatever the kernel did to them.
 
-    def __init__(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
-        self.inputs, self.c = {"A": a, "B": b}, c
-        self.before = {name: _checksum(array) for name, array in self.inputs.items()}
-        self.around = outside(c)
+    around  the memory around c that counts, 1-D; default: all of the three buffers
+    """
+
+    def __init__(self, a: np.ndarray, b: np.ndarray, c: np.ndarray, around: np.ndarray | None = None) -> None:
+        buffers = [_buffer(array) if around is None else None for array in (a, b)]
+        self.inputs = {
+            name: array if buffer is None else buffer for name, array, buffer in zip("AB", (a, b), buffers)
+        }
+        self.c, self.buffer = c, _buffer(c) if around is None else around
+        self.before = self._now()
 
     def broken(self) -> str | None:
         """What has been changed since, in a sentence; None if nothing has."""
-        for name, array in self.inputs.items():
-            if _checksum(array) != self.before[name]:
+        now = self._now()
+        for name in self.inputs:
+            if now[name] != self.before[name]:
                 return changed_input(name)
-        return OUTSIDE if outside(self.c) != self.around else None
+        return None if now == self.before else OUTSIDE
+
+    def _now(self) -> dict[str, int]:
+        found = {name: _checksum(array) for name, array in self.inputs.items()}
+        if self.buffer is not None:
+            for at, part in enumerate(outside(self.c, self.buffer)):
+                found[f"around C {at}"] = _checksum(part)
+        return found
 
 
-def outside(c: np.ndarray) -> bytes:
-    """The bytes of c's buffer that are not c's; b"" if c has no buffer around it (see `lay_out`)."""
-    buffer = _buffer(c)
-    if buffer is None:
-        return b""
-    low, high = (end - buffer.__array_interface__["data"][0] for end in np.lib.array_utils.byte_bounds(c))
-    first, last = low // c.itemsize, high // c.itemsize
-    parts = [buffer[:first], buffer[last:]]
-    if last - first > c.size:  # gaps within: between rows, or between elements
-        gaps = np.ones(last - first, bool)
-        start = (
-            c.__array_interface__["data"][0] - buffer.__array_interface__["data"][0]
-        ) // c.itemsize - first
-        steps = [stride // c.itemsize for stride in c.strides]
-        at = start + sum(
-            np.arange(size).reshape(-1, *[1] * (c.ndim - 1 - axis)) * step
-            for axis, (size, step) in enumerate(zip(c.shape, steps))
-        )
-        gaps[at] = False
-        parts.append(buffer[first:last][gaps])
-    return b"".join(part.tobytes() for part in parts)
+def outside(c: np.ndarray, buffer: np.ndarray) -> list[np.ndarray]:
+    """What of a buffer (1-D) is not c's: before it, behind it, and in gaps between its rows or elements."""
+    start = _address(buffer)
+    low, high = ((end - start) // c.itemsize for end in np.lib.array_utils.byte_bounds(c))
+    parts = [buffer[:low], buffer[high:]]
+    if high - low > c.size:
+        gaps = np.ones(high - low, bool)
+        at = (_address(c) - start) // c.itemsize - low
+        strides = tuple(stride // c.itemsize for stride in c.strides)
+        np.ndarray(c.shape, bool, gaps, at, strides)[...] = False
+        parts.append(buffer[low:high][gaps])
+    return parts
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
 
 
 def _checksum(array: np.ndarray) -> int:
-    buffer = _buffer(array)
-    return crc32(array.tobytes() if buffer is None else buffer.data)
+    return crc32(array.data if array.flags.c_contiguous else array.tobytes())
 
 
 def _buffer(array: np.ndarray) -> np.ndarray | None:

@@ -4,6 +4,7 @@
     reports.figures(runs, folder, baseline=None, public=False)           PNG and SVG files for slides
     reports.findings(runs)                                               what was found, in sentences
     reports.show(run, baseline=None)                                     the tables, in the terminal
+    reports.show_comparison(comparison)                                  faster, slower, the same, cannot say
 
 `runs` is a run, its folder, or a list of either. Everything heavy is imported when it is first used.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bench.compare import Comparison
     from bench.records import Run
 
     Runs = str | Path | Run | Sequence[str | Path | Run]
@@ -82,3 +84,10 @@ def show(run: str | Path | Run, baseline: str | None = None, brief: bool = False
     from reports import selection, tables
 
     tables.show(selection.opened(run)[0], baseline, brief)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Print what `bench.compare` found: a row for each cell, and what came of it in a sentence."""
+    from reports import verdicts
+
+    verdicts.show(comparison)

@@ -256,7 +256,8 @@ def select(runs: Iterable[Run], baseline: str | None = None, public: bool = Fals
 def _selected(run: Run, several_hosts: bool) -> Selection:
     host = run.environment.get("host")
     name = f"{run.path.name} ({host})" if host and several_hosts else run.path.name
-    found = results(run)
+    # a revision beside the working tree is for `compare` alone: here it would be the same kernel twice
+    found = [result for result in results(run) if not result.cell.get("revision")]
     return Selection(run, name, found, comparisons(run, found), trainings(run))
 
 

@@ -28,13 +28,13 @@ def sweep(comparison: Comparison) -> Group:
     if math.isfinite(comparison.peak):
         parts.append(f"measured peak: {wording.gflops(comparison.peak)} GFLOP/s (fused multiply-add)")
     parts += _reasons(comparison)
-    return _titled(f"GFLOP/s: {comparison.name}", *parts)
+    return titled(f"GFLOP/s: {comparison.name}", *parts)
 
 
 def ladder(ladder: Ladder) -> Group:
     """Slowest first: time, GFLOP/s, % of peak, times faster than the baseline, with the 95 % interval."""
     title = f"{wording.shape(*ladder.shape)}, {ladder.comparison.name}: against {ladder.baseline}"
-    table = _table("kernel", "time", "GFLOP/s", "% of peak", "times faster", "95 % interval")
+    table = new_table("kernel", "time", "GFLOP/s", "% of peak", "times faster", "95 % interval")
     for rung in ladder.rungs:
         result, speedup = rung.result, wording.factor(rung.speedup.value)
         if rung.predicted:
@@ -48,8 +48,8 @@ def ladder(ladder: Ladder) -> Group:
                 speedup,
                 sure,
             )
-        _add(table, rung.kernel, *row)
-    return _titled(title, table)
+        add_row(table, rung.kernel, *row)
+    return titled(title, table)
 
 
 def profile(profile: Profile) -> Group:
@@ -57,13 +57,13 @@ def profile(profile: Profile) -> Group:
     model = wording.architecture(profile.result.model)
     threads = wording.plural(profile.result.threads, "thread")
     title = f"{profile.result.kernel}: a training step of {model}, {threads}"
-    table = _table("op", *PROFILE)
+    table = new_table("op", *PROFILE)
     for row in profile.rows:
-        _add(table, operation(row), *figures(row, profile.peak))
+        add_row(table, operation(row), *figures(row, profile.peak))
     table.add_section()
     for name, columns in sums(profile):
-        _add(table, name, *columns)
-    return _titled(title, table, accounted(profile))
+        add_row(table, name, *columns)
+    return titled(title, table, accounted(profile))
 
 
 def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
@@ -159,7 +159,7 @@ def accounted(profile: Profile) -> str:
 
 
 def _sizes(comparison: Comparison, sizes: list[int]) -> Table:
-    table = _table("kernel \\ n", *map(str, sizes))
+    table = new_table("kernel \\ n", *map(str, sizes))
     for kernel, row in comparison.cells.items():
         results = [row.get((n, n, n)) for n in sizes]
         marks = [
@@ -171,17 +171,17 @@ def _sizes(comparison: Comparison, sizes: list[int]) -> Table:
             for r in results
         ]
         if any(marks):
-            _add(table, kernel, *(mark if mark != "ok" else "no data" for mark in marks))
+            add_row(table, kernel, *(mark if mark != "ok" else "no data" for mark in marks))
     return table
 
 
 def _shapes(comparison: Comparison) -> Table:
-    table = _table("m × n × k", "kernel", "time", "GFLOP/s", "% of peak")
+    table = new_table("m × n × k", "kernel", "time", "GFLOP/s", "% of peak")
     for shape in comparison.oblong:
         for kernel, row in comparison.cells.items():
             if shape in row and measured(row[shape]):
                 result = row[shape]
-                _add(
+                add_row(
                     table,
                     wording.shape(*shape),
                     kernel,
@@ -190,7 +190,7 @@ def _shapes(comparison: Comparison) -> Table:
                     wording.share(result.share_of_peak.value),
                 )
             elif shape in row:
-                _add(table, wording.shape(*shape), kernel, MARKS.get(row[shape].status, row[shape].status))
+                add_row(table, wording.shape(*shape), kernel, MARKS.get(row[shape].status, row[shape].status))
     return table
 
 
@@ -214,7 +214,7 @@ def _compact(value: float | None) -> str:
     return wording.scaled(value, "").replace(" ", "")
 
 
-def _titled(title: str, *parts: Any) -> Group:
+def titled(title: str, *parts: Any) -> Group:
     from rich.console import Group
     from rich.text import Text
 
@@ -223,13 +223,13 @@ def _titled(title: str, *parts: Any) -> Group:
     )
 
 
-def _add(table: Table, *cells: str) -> None:
+def add_row(table: Table, *cells: str) -> None:
     from rich.text import Text
 
     table.add_row(*map(Text, cells))  # a kernel may be called [red]
 
 
-def _table(first: str, *rest: str) -> Table:
+def new_table(first: str, *rest: str) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text

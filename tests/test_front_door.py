@@ -33,7 +33,9 @@ def gemmlab_says(monkeypatch, capsys, tmp_path):
 
 def test_the_commands_are_those_of_the_design():
     """As many as there are so far."""
-    assert COMMANDS == ["check", "export", "kernels", "machine", "profile", "report", "sweep", "train"]
+    assert COMMANDS == [
+        "check", "compare", "export", "kernels", "machine", "profile", "report", "sweep", "train"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -43,6 +45,37 @@ def test_every_command_has_help_and_a_place_in_the_readme(gemmlab_says, command)
     assert code == 0
     assert len(out.splitlines()) > 5
     assert f"gemmlab {command}" in README
+
+
+def test_the_suites_are_listed_with_what_they_are_for(gemmlab_says):
+    """Text and JSON say the same; nothing is run."""
+    from bench.axes import suites
+
+    code, out, _ = gemmlab_says("sweep", "--suite", "help")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(suites())
+    assert all(about in out for about in suites().values())
+    code, out, _ = gemmlab_says("sweep", "--suite", "help", "--json")
+    assert json.loads(out) == suites()
+
+
+def test_a_sweep_over_all_axes_ends_in_verified_cells(gemmlab_says):
+    """Flags to records: ranges, an order and a batch in a shape, cold caches, data, alpha and beta."""
+    code, out, err = gemmlab_says(
+        "sweep", "--kernels", "blas", "--suite", "mlp", "--sizes", "8:16:*2", "--shapes", "4x5x6 tn *3",
+        "--cache", "hot,cold", "--data", "wide", "--alpha", "2", "--beta", "0.5", "--launches", "1", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    cells = json.loads(out)["cells"]
+    assert {cell["status"] for cell in cells} == {"ok"}, cells
+    found = {(c["problem"]["m"], c["problem"]["op_a"], c["problem"]["batch"], c["cache"]) for c in cells}
+    plain = {(8, "n", 1), (16, "n", 1), (4, "t", 3)}
+    assert found == {(*what, cache) for what in plain for cache in ("hot", "cold")}
+    for cell in cells:
+        p = cell["problem"]
+        assert (p["data"], p["alpha"], p["beta"]) == ("wide", 2, 0.5)
+        assert cell["flops"] == 2 * p["batch"] * p["m"] * p["n"] * p["k"]
+        assert cell["error_ratio"] <= 1
 
 
 def test_kernels_lists_the_ladder_with_reasons(gemmlab_says):
@@ -91,7 +124,7 @@ MISTAKES = {
     "threads": (["sweep", "--kernels", "blas", "--threads", "9999"], "this process may use 1 to"),
     "precision": (
         ["sweep", "--precision", "vague"],
-        "unknown precision 'vague'; there are quick, default, precise",
+        "unknown precision 'vague'; there are default, precise, quick",
     ),
     "rounds": (["sweep", "--rounds", "0"], "rounds = 0 must be a whole number from 1 up"),
     "memory": (["sweep", "--kernels", "blas", "--sizes", "300000"], "GiB are free"),
@@ -126,6 +159,18 @@ MISTAKES = {
     ),
     "endless budget": (["sweep", "--budget", "inf"], "budget_s = inf must be a number of seconds"),
     "NaN seconds": (["sweep", "--cell-seconds", "nan"], "cell_s = nan must be a number of seconds"),
+    "a suite": (
+        ["sweep", "--suite", "mpl"],
+        "unknown suite 'mpl'; there are deepbench, mlp, skinny, squares",
+    ),
+    "a range": (["sweep", "--sizes", "64:4096:*1"], "'64:4096:*1' never ends"),
+    "a range the wrong way": (["sweep", "--sizes", "512:64:+8"], "'512:64:+8' ends below its start"),
+    "a shape's order": (["sweep", "--shapes", "8x8x8 nm"], "shape '8x8x8 nm' has no order 'nm'"),
+    "a cache": (["sweep", "--cache", "warm"], "unknown cache 'warm'; there are cold, hot"),
+    "a kind of data": (["sweep", "--data", "normal,wild"], "unknown data 'wild'"),
+    "a batch": (["sweep", "--batch", "0"], "batch: '0' is no size"),
+    "an alpha": (["sweep", "--alpha", "inf"], "alpha = inf is no number between"),
+    "resume and a suite": (["sweep", "--resume", "old", "--suite", "help"], "leave the other flags out"),
     "an empty list": (["sweep", "--sizes", ""], "sizes is empty; leave it out"),
     "resume and more": (["sweep", "--resume", "old", "--sizes", "8"], "leave the other flags out"),
     "out before a command": (["--out", "x", "kernels"], "--out before a command is the tour's"),
@@ -145,9 +190,89 @@ MISTAKES = {
     "run": (["report", "nowhere"], "nowhere: no records.jsonl there"),
     "no runs": (["report"], "runs: holds no run yet"),
     "foreign records": (["report", "foreign"], "holds no record of gemmlab's"),
+    "compare one": (
+        ["compare", "blas"],
+        "compare takes two kernels, two runs or --against REV, and got blas",
+    ),
+    "compare none": (["compare"], "and got nothing"),
+    "compare without a run": (["compare", "blas", "python"], "runs: holds no run yet"),
+    "compare a kernel that was not run": (
+        ["compare", "blas", "numba-ikj", "--run", "small"],
+        "'numba-ikj' was not run in small; there are blas, python",
+    ),
+    "compare a kernel and itself": (
+        ["compare", "blas", "blas", "--run", "small"],
+        "the same kernel; give two",
+    ),
+    "compare a folder without records": (["compare", "small", "idx"], "idx: no records.jsonl there"),
+    "compare a path that is none": (["compare", "small", "runs/none"], "runs/none: no records.jsonl there"),
+    "compare a run and a kernel": (["compare", "small", "blas"], "blas: no records.jsonl there"),
+    "compare one run": (["compare", "small"], "small: holds no second revision"),
+    "a reference of two kernels": (
+        ["compare", "blas", "python", "--run", "small", "--reference", "blas"],
+        "--reference goes with two runs, and here are two kernels",
+    ),
+    "a run of two runs": (["compare", "small", "small", "--run", "small"], "--run goes with two kernels"),
+    "a reference that was not run": (
+        ["compare", "small", "small", "--reference", "numba-ikj"],
+        "'numba-ikj' was not run in small",
+    ),
+    "against and two": (["compare", "--against", "HEAD", "blas", "python"], "leave blas python out"),
+    "against with a reference": (
+        ["compare", "--against", "HEAD", "--reference", "blas"],
+        "--reference does not go with --against",
+    ),
+    "against nothing known": (["compare", "--against", "no-such-revision"], "git"),
+    "sizes without against": (
+        ["compare", "blas", "python", "--sizes", "8"],
+        "--sizes goes with --against REV only",
+    ),
+    "percent": (
+        ["compare", "blas", "python", "--fail-slower", "nan"],
+        "--fail-slower nan: must be a percentage",
+    ),
     "an option": (["sweep", "--kernel", "blas"], "--kernel"),
     "a command": (["swep"], "swep"),
 }
+
+
+def _small_run(folder, slower=1.0):
+    """Two kernels on one problem, launches alike, with A/A: python takes `slower` times as long as blas."""
+    from bench.records import Writer, cell_id, write_json
+
+    folder.mkdir()
+    write_json(folder / "plan.json", {"rounds": 1})
+    write_json(folder / "environment.json", {})
+    writer = Writer(folder, folder.name)
+    for kernel, seconds in (("blas", 1e-3), ("python", 1e-3 * slower)):
+        problem = {"m": 64, "n": 64, "k": 64, "dtype": "float32"}
+        identity = {"kernel": kernel, "source": kernel, "threads": 1, "problem": problem}
+        for launch in range(6):
+            for kind, luck in (("sample", 1.0), ("twin", 1.001)):
+                at = {"launch": launch, "round": 0, "order": 0, "loops": 1}
+                writer.append(kind, cell_id(identity), **at, seconds=seconds * (luck + launch / 5000))
+        writer.append("cell", cell_id(identity), status="ok", flops=2 * 64**3, **identity)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("slower", "says", "fails"), [(1.1, "slower", 1), (1.0, "the same", 0), (0.9, "faster", 0)]
+)
+def test_compare_exits_with_1_only_for_what_is_slower_than_allowed(
+    gemmlab_says, tmp_path, slower, says, fails
+):
+    """By more than the percent, and more than the floor; without --fail-slower never."""
+    _small_run(tmp_path / "small", slower)
+    asked = ("compare", "blas", "python", "--run", "small")
+    code, out, _ = gemmlab_says(*asked)
+    assert code == 0
+    assert says in out.splitlines()[-1]
+    assert gemmlab_says(*asked, "--fail-slower", 5)[0] == fails
+    assert gemmlab_says(*asked, "--fail-slower", 15)[0] == 0
+    code, out, _ = gemmlab_says(*asked, "--json", "--fail-slower", 5)
+    assert code == fails
+    assert json.loads(out)["failed"] == bool(fails)
+    assert json.loads(out)["pairs"][0]["ratio"]["value"] == pytest.approx(1 / slower, rel=1e-3)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -166,6 +291,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(gemmlab_says, tmp_path, mis
         (tmp_path / "old" / name).write_text("{}")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "records.jsonl").write_text("name,value\n")
+    _small_run(tmp_path / "small")
     arguments, sentence = MISTAKES[mistake]
     code, out, err = gemmlab_says(*arguments)
     assert code == 2, (out, err)

@@ -4,7 +4,7 @@ import pytest
 
 import gemm
 from bench.axes import SUITES, Sweep, load_toml, make_sweep, settings, suites
-from bench.commands import _settings
+from bench.commands import chosen_settings
 from bench.shapes import Shape
 from gemm.threads import available_cores
 
@@ -203,4 +203,4 @@ def test_a_precision_stands_for_its_launches():
 )
 def test_flags_win_over_the_file_in_how_many_launches_there_are(file, precision, limits, expected):
     """Whichever way either says it."""
-    assert _settings(precision, limits, file) == expected
+    assert chosen_settings(precision, limits, file) == expected

@@ -15,6 +15,7 @@ import pytest
 import bench
 from bench import ceilings, engine, statistics
 from bench.axes import Sweep
+from bench.crew import Crew, Member
 from bench.environment import caches
 from bench.plan import Cell, Plan
 from bench.processes import Gone, Worker
@@ -88,9 +89,25 @@ def test_a_closing_line_says_what_its_figures_mean(run):
     by = {(cell["kernel"], cell["problem"]["n"]): cell for cell in run.cells}
     assert by["python", 24]["bound"]["by"] == "itself"
     compiled = by["numba-ikj", 24]
-    assert compiled["first_call_s"] > compiled["first_call_cached_s"]  # the second launch found it on disk
     assert compiled["payback"]["python"] > 100
     assert by["blas", 24]["payback"].get("numba-ikj") is None
+
+
+def test_the_first_launch_finds_nothing_compiled_and_later_ones_do(tmp_path):
+    """Code is compiled into a folder of the run: empty at first, then shared by the kernel's later workers."""
+    request = {"do": "open", "what": "problem", "kernel": "numba-ikj", "problem": Problem(4, 4, 4).record()}
+    crew = Crew(Plan(), tmp_path)
+    member = Member("numba-ikj", 1)
+    try:
+        assert not list(tmp_path.rglob("*.nbc"))
+        assert crew.ask(member, **request, seed=0, sample_s=0.001)["status"] == "ok"
+        compiled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+        assert compiled
+        crew.bury(member)
+        assert crew.ask(member, **request, seed=0, sample_s=0.001)["status"] == "ok"
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == compiled
+    finally:
+        crew.dismiss()
 
 
 def test_what_every_worker_has_loaded_is_on_record(run):
@@ -318,6 +335,7 @@ def test_a_changed_kernel_is_another_cell(tmp_path):
     code = f"""
 import sys
 from bench.axes import Sweep
+from bench.crew import Crew, Member
 print(Sweep(kernels=({f"{file}:f"!r},), sizes=(8,)).cells()[0].id)
 """
     file.write_text("def f(a, b):\n    return b @ a\n")

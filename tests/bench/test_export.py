@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pytest_benchmark.stats import Stats
 
 import bench
-from bench import benchmark_json, interchange
+from bench import benchmark_json, compare, interchange
 from bench.records import Run, RunError
-from bench.statistics import floors, results, speedup
+from bench.statistics import floors, results
 
 ROUNDS, LAUNCHES = 3, 5
 PROBLEM = {
@@ -111,16 +111,22 @@ def test_pytest_benchmark_compare_prints_it(run, tmp_path):
 
 
 def test_its_ratios_are_those_of_gemmlab_compare(run):
-    """The paired ratio and its interval, digit for digit, both ways round; only within the group."""
-    found = {result.cell["cell"]: result for result in results(run)}
+    """The paired ratio with its interval, floor and verdict, digit for digit, both ways round; within the group."""
+    run.lines += taken("a", random_times(2, 3e-5), kind="twin")  # A/A with no difference at all
     extra = {b["extra_info"]["cell"]: b["extra_info"] for b in benchmark_json.document(run)["benchmarks"]}
-    for this, other, name in (("a", "b", "fast"), ("b", "a", "slow")):
-        expected = speedup(found[other], found[this])
-        (over,) = extra[this]["speedup_over"].items()
-        assert over == (
-            name,
-            {"value": expected.value, "low": expected.low, "high": expected.high, "launches": LAUNCHES},
-        )
+    for this, base, new in (("a", "fast", "slow"), ("b", "slow", "fast")):
+        (pair,) = (pair for pair in compare.kernels(run, base, new).pairs if pair.problem)
+        assert extra[this]["speedup_over"] == {
+            base: {
+                "value": pair.ratio.value, "low": pair.ratio.low, "high": pair.ratio.high,
+                "launches": LAUNCHES, "verdict": pair.verdict,
+            }
+        }  # fmt: skip
+        assert extra[this]["floor"] == pair.floor == 0.0
+        assert extra[this]["seconds"] == pair.new.value
+    assert [extra[this]["speedup_over"][base]["verdict"] for this, base in (("a", "fast"), ("b", "slow"))] == [
+        "slower", "faster",
+    ]  # fmt: skip
     assert extra["d"]["speedup_over"] == {}
 
 

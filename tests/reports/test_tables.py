@@ -126,3 +126,12 @@ def test_brief_shows_one_step_of_each_network_the_fastest(
     assert everything.count("a training step of") == 3
     assert brief.count("a training step of") == 1
     assert f"{fastest}: a training step of" in brief
+
+
+def test_a_revision_beside_the_working_tree_is_left_to_compare(synthetic: Callable[..., Any]) -> None:
+    """In a sweep's table it would be the same kernel twice, and the last one told."""
+    making = synthetic()
+    making.product("blas", 64, seconds=1e-3)
+    making.product("blas", 64, seconds=9.0, revision="0" * 40)
+    table = comparison(making.done())
+    assert [round(result.seconds.value, 3) for result in table.cells["blas"].values()] == [0.001]
