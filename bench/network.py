@@ -11,7 +11,8 @@ import numpy as np
 
 import gemm
 import mlp
-from bench.plan import Cell, check_memory, frozen, full_name, source
+from bench import trial
+from bench.plan import Cell, check_memory, frozen, full_name, renamed, source
 from bench.shapes import whole
 from bench.subjects import batch_for
 from gemm.problems import DTYPES
@@ -56,7 +57,9 @@ def cells(
     check_memory([Cell("blas", threads, model=frozen(described))])
     for kernel in kernels:
         with suppress(gemm.KernelUnavailable):  # that becomes a record with the reason
-            assign(kernel, len(described["arch"]) - 1)
+            # files are not for this process to import: in their place, any name does
+            known = renamed(kernel, lambda name: "blas" if trial.file_of(name) else name)
+            assign(known, len(described["arch"]) - 1)
     if described["data"] != "random":
         _, labels = batch_for(described, np.random.default_rng(0))
         if described["loss"] == "softmax-cross-entropy" and labels.max() >= described["arch"][-1]:

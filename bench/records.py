@@ -108,10 +108,9 @@ class Writer:
     def __init__(self, folder: Path, run: str) -> None:
         self.run = run
         path = folder / "records.jsonl"
-        cut = _ends_in_mid_line(path)
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
         _lock(self._file, folder)
-        if cut:  # a killed run's last line: end it, so that ours start on their own
+        if _ends_in_mid_line(path):  # a killed run's last line: end it, so that ours start on their own
             self._file.write("\n")
 
     def append(self, kind: str, cell: str, **fields: Any) -> Line:
@@ -218,7 +217,8 @@ def new_folder(out: str | Path | None, stem: str) -> Path:
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); give another folder with --out"
         ) from error
-    if (path / "records.jsonl").exists():
+    records = path / "records.jsonl"
+    if records.exists() and records.stat().st_size:  # of one that was killed before its first sample, nothing
         raise RunError(f"{path}: already holds a run; finish it with --resume {path} or give another --out")
     return path
 

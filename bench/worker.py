@@ -15,6 +15,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from bench.processes import PIPE_CLOSED, one_line
+
 
 def main() -> None:
     """Answer requests until the pipe closes."""
@@ -24,14 +26,18 @@ def main() -> None:
     # Ctrl-C goes to the whole terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     host = Host()
-    for line in requests:
-        request = json.loads(line)
-        try:
-            answer = host.answer(request)
-        except Exception as error:  # noqa: BLE001 - whatever a kernel raises becomes its record
-            answer = _failure(error)
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    try:
+        for line in requests:
+            request = json.loads(line)
+            token = {"token": request.pop("token")}
+            try:
+                answer = host.answer(request)
+            except BaseException as error:  # noqa: BLE001 - whatever a kernel raises becomes its record
+                answer = _failure(error)
+            answers.write(json.dumps(answer | token) + "\n")
+            answers.flush()
+    except (OSError, ValueError):  # no pipe any more, or somebody else's file in its place
+        os._exit(PIPE_CLOSED)
 
 
 class Host:
@@ -40,7 +46,7 @@ class Host:
     subject: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do one request: {"do": hello | pilot | open | sample | close, ...}."""
+        """Do one request: {"do": hello | find | pilot | open | sample | close, ...}."""
         return {"status": "ok"} | getattr(self, "_" + request.pop("do"))(**request)
 
     def _hello(self, ceiling: bool) -> dict[str, Any]:
@@ -50,6 +56,18 @@ class Host:
         if ceiling:
             import bench.ceilings  # noqa: F401
         return {"pid": os.getpid()}
+
+    def _find(self, kernel: str) -> dict[str, Any]:
+        """Import a kernel's file and see what is in it."""
+        import gemm
+
+        try:
+            found = gemm.find(kernel)
+        except gemm.UnknownKernel as error:
+            return {"status": "failed", "reason": one_line(str(error), 600)}
+        if found.available:
+            return {}
+        return {"status": "unavailable", "reason": one_line(f"{found.name}: {found.reason}")}
 
     def _describe(self) -> dict[str, Any]:
         """What this process has loaded, now that its kernel has run."""
@@ -88,7 +106,8 @@ class Host:
         return {}
 
 
-def _failure(error: Exception) -> dict[str, Any]:
+def _failure(error: BaseException) -> dict[str, Any]:
+    import gemm
     from bench.manners import Meddled
     from bench.subjects import Wrong
 
@@ -96,9 +115,15 @@ def _failure(error: Exception) -> dict[str, Any]:
         return {"status": "failed", "reason": str(error)}
     if isinstance(error, Wrong):
         return {"status": "wrong", "reason": str(error), "error_ratio": error.error_ratio}
-    traceback.print_exc()  # into the worker's log
-    text = " ".join(str(error).split())[:300]
-    return {"status": "failed", "reason": f"{type(error).__name__}: {text}"}
+    with contextlib.suppress(Exception):  # into the worker's log, where the kernel has left that open
+        traceback.print_exc()
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an exception of the kernel's own making
+        text = "(its message cannot be had)"
+    if isinstance(error, gemm.KernelUnavailable):
+        return {"status": "unavailable", "reason": one_line(text)}
+    return {"status": "failed", "reason": one_line(f"{type(error).__name__}: {text}")}
 
 
 def _die_with_parent() -> None:
