@@ -13,10 +13,11 @@ import psutil
 import pytest
 
 import bench
-from bench import engine, processes, trial
-from bench.axes import Sweep
-from bench.plan import Plan
-from bench.processes import Gone, Worker
+from bench.isolation import processes, trial
+from bench.isolation.processes import Gone, Worker
+from bench.plans.axes import Sweep
+from bench.plans.plan import Plan
+from bench.timing import engine
 from gemm.threads import available_cores
 
 FAULTY = Path(__file__).with_name("faulty.py")
