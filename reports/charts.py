@@ -14,7 +14,7 @@ from reports.canvas import PHONE, SETTINGS, SLIDE, WIDE, Canvas, standalone
 from reports.climb import climb
 from reports.layers import layers
 from reports.rates import rates
-from reports.roofline import roofline
+from reports.roofline import roofline, under_roofs
 from reports.selection import Comparison, Ladder, Selection, Training, label, ladders
 from reports.sentences import level
 from reports.shapes import shapes
@@ -45,6 +45,9 @@ def charts(selections: Sequence[Selection], baseline: str | None = None) -> list
     found: list[Chart] = []
     for selection in selections:
         beside = f" – {selection.name}" if len(selections) > 1 else ""
+        roofed: set[tuple[str, int]] = (
+            set()
+        )  # the comparison with most cells stands for others under the same roofs
         for comparison in selection.comparisons:
             where = comparison.name + beside
             if any(map(comparison.line, comparison.cells)):
@@ -67,11 +70,9 @@ def charts(selections: Sequence[Selection], baseline: str | None = None) -> list
                         partial(shapes, comparison),
                     )
                 )
-            if (
-                comparison.bandwidths
-                and math.isfinite(comparison.peak)
-                and any(map(comparison.at, comparison.shapes))
-            ):
+            roofs = comparison.dtype, comparison.threads
+            if roofs not in roofed and under_roofs(comparison):
+                roofed.add(roofs)
                 found.append(
                     Chart(
                         "rates",

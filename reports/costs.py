@@ -109,7 +109,9 @@ def compiling(ladder: Ladder) -> list[str]:
     lines = []
     for start in starts(ladder):
         if start.compiles:
-            paid = f", pays for itself {pays(start, brief=True)}" if start.payback else ""
+            when = pays(start, brief=True)
+            paid = f", never pays for itself{when.removeprefix('never')}" if when.startswith("never") else ""
+            paid = paid or (f", pays for itself {when}" if when else "")
             took = f"{wording.duration(start.anew)} to its first call ({wording.duration(start.cached)} from disk)"
             lines.append(f"{start.kernel} compiles: {took}{paid}")
     return lines

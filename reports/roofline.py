@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def under_roofs(comparison: Comparison) -> bool:
+    """True if there are cells to draw, and roofs to draw them under."""
+    drawn = any(_points(comparison, kernel) for kernel in comparison.cells)
+    return drawn and bool(comparison.bandwidths) and math.isfinite(comparison.peak)
+
+
 def roofline(comparison: Comparison, canvas: Canvas) -> Figure:
     """Every measured cell of a comparison; a kernel's square products are joined by a line."""
     roofs = comparison.bandwidths

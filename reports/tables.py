@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Run
@@ -33,10 +33,10 @@ def sweep(comparison: Comparison) -> Group:
     return titled(f"GFLOP/s: {comparison.name}", *parts)
 
 
-def ladder(ladder: Ladder) -> Group:
+def ladder(ladder: Ladder, told: Container[str] = ()) -> Group:
     """Slowest first: time, GFLOP/s, % of peak, times faster than the baseline, its 95 % interval, what bounds it.
 
-    Below: what compiling costs, and what a kernel against itself came to.
+    Below, but for what the reader was `told` already: what compiling costs, and what a kernel against itself came to.
     """
     title = f"{wording.shape(*ladder.shape)}, {ladder.comparison.name}: against {ladder.baseline}"
     bounds = {rung.kernel: costs.bound(rung.result, brief=True) for rung in ladder.rungs}
@@ -58,7 +58,12 @@ def ladder(ladder: Ladder) -> Group:
             *([bounds[rung.kernel]] if known else []),
         )
         add_row(table, rung.kernel, *row)
-    return titled(title, table, *costs.compiling(ladder), remarks.floor_under(ladder))
+    return titled(title, table, *(line for line in notes(ladder) if line not in told))
+
+
+def notes(ladder: Ladder) -> list[str]:
+    """The lines under a ladder."""
+    return [*costs.compiling(ladder), remarks.floor_under(ladder)]
 
 
 def doubts(results: Sequence[Result]) -> Group | None:
@@ -99,10 +104,12 @@ def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
 
     console = Console()
     (selected,) = select([run], baseline)
+    told: set[str] = set()
     for comparison in selected.comparisons:
         console.print(sweep(comparison))
         for first in ladders(comparison, baseline)[:1]:
-            console.print(ladder(first))
+            console.print(ladder(first, told))
+            told |= set(notes(first))
     if (doubted := doubts(selected.results)) is not None:
         console.print(doubted)
     for result in selected.results:

@@ -297,6 +297,17 @@ def test_without_bandwidths_there_is_no_roofline(synthetic: Callable[..., Any]) 
     assert [chart.name for chart, _, _ in drawn(run.done(), WIDE)] == ["rates"]
 
 
+def test_one_roofline_stands_for_all_under_the_same_roofs(synthetic: Callable[..., Any]) -> None:
+    run = synthetic()
+    run.ceilings()
+    run.bandwidths()
+    for cache in ("cold", "hot"):
+        run.product("blas", 64, cache=cache)
+    run.product("python", 64)
+    found = [chart.title for chart, _, _ in drawn(run.done(), WIDE) if chart.name.startswith("roofline")]
+    assert found == ["The roofline: float32, 2 threads"]
+
+
 def test_a_bar_within_the_noise_is_not_called_faster(synthetic: Callable[..., Any]) -> None:
     """Two kernels two per cent apart, and a kernel against itself three."""
     run = synthetic()

@@ -96,6 +96,17 @@ def test_only_what_compiles_is_said_to(synthetic: Callable[..., Any]) -> None:
     ]
 
 
+def test_what_never_pays_is_said_to_never_pay(synthetic: Callable[..., Any]) -> None:
+    run = synthetic()
+    run.product("blas", 64, seconds=1e-3)
+    run.product(
+        "numba-ikj", 64, seconds=2e-3, first_call_s=1.1, first_call_cached_s=0.35, payback={"blas": None}
+    )
+    (comparison,) = selection.select([run.done()])[0].comparisons
+    (line,) = costs.compiling(selection.ladders(comparison)[0])
+    assert line.endswith("(350 ms from disk), never pays for itself against blas")
+
+
 def test_runs_of_earlier_days_have_no_starts_worth_telling(synthetic: Callable[..., Any]) -> None:
     run = synthetic()
     run.product("python", 64)

@@ -206,3 +206,17 @@ def test_reasons_that_differ_in_figures_alone_are_one_line(synthetic: Callable[.
     assert "python at 256, 512, 1024: skipped (predicted: 0.5–32 s a call)" in printed(
         tables.sweep(comparison(run.done()))
     )
+
+
+def test_what_is_said_of_the_noise_is_said_once(
+    synthetic: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hot and cold have ladders of their own, and one floor."""
+    run = synthetic()
+    for cache in ("hot", "cold"):
+        run.product("python", 512, seconds=1.0, cache=cache)
+        run.product("blas", 512, seconds=1e-3, cache=cache, twin=1.02)
+    reports.show(run.done())
+    text = capsys.readouterr().out
+    assert text.count(": against python") == 2
+    assert text.count("A/A: blas against itself") == 1
