@@ -108,7 +108,7 @@ def test_the_first_launch_finds_nothing_compiled_and_later_ones_do(tmp_path):
         assert crew.ask(member, **request, seed=0, sample_s=0.001)["status"] == "ok"
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == compiled
     finally:
-        crew.dismiss()
+        crew.close()
 
 
 def test_what_every_worker_has_loaded_is_on_record(run):
