@@ -6,7 +6,7 @@ A run is a folder: `environment.json`, `plan.json`, `records.jsonl`, and what is
     ceiling      one sample of what the machine can do: ceiling(fma, or l1 l2 l3 dram with -read -write -copy)
                  dtype threads launch round order status seconds work unit(FLOP | B)
     sample       one sample of a product: launch round order loops seconds(per call) error_ratio, and what
-                 else happened meanwhile (bench/witness.py): waited_s cpu_s switches other_s steal_s throttled_s
+                 else happened meanwhile (bench/host/witness.py): waited_s cpu_s switches other_s steal_s throttled_s
     twin         A/A: one sample of a cell's kernel in a second process of its own; as `sample`
     worker       what a worker has loaded: launch kernel threads revision twin libraries threading_layer affinity
     step         one sample of a training step: model launch round order steps seconds(per step)
@@ -108,10 +108,9 @@ class Writer:
     def __init__(self, folder: Path, run: str) -> None:
         self.run = run
         path = folder / "records.jsonl"
-        cut = _ends_in_mid_line(path)
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
         _lock(self._file, folder)
-        if cut:  # a killed run's last line: end it, so that ours start on their own
+        if _ends_in_mid_line(path):  # a killed run's last line: end it, so that ours start on their own
             self._file.write("\n")
 
     def append(self, kind: str, cell: str, **fields: Any) -> Line:
@@ -190,6 +189,11 @@ def load(run: str | Path) -> Run:
     return Run(folder, read["environment"], read["plan"], lines, warnings)
 
 
+def opened(run: str | Path | Run) -> Run:
+    """A run, read if it is not yet."""
+    return run if isinstance(run, Run) else load(run)
+
+
 def latest(runs: str | Path = "runs") -> Path:
     """The newest run folder below `runs`, by the time of its records; RunError if there is none."""
     found = sorted(Path(runs).glob("*/records.jsonl"), key=lambda path: path.stat().st_mtime)
@@ -218,7 +222,8 @@ def new_folder(out: str | Path | None, stem: str) -> Path:
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); give another folder with --out"
         ) from error
-    if (path / "records.jsonl").exists():
+    records = path / "records.jsonl"
+    if records.exists() and records.stat().st_size:  # of one that was killed before its first sample, nothing
         raise RunError(f"{path}: already holds a run; finish it with --resume {path} or give another --out")
     return path
 

@@ -8,7 +8,8 @@ from time import perf_counter
 from typing import Any
 
 import mlp
-from bench.plan import Cell, check_memory, frozen
+from bench.isolation.trial import spare_this_process
+from bench.plans.plan import Cell, check_memory, frozen, names_in
 from bench.records import Line
 
 
@@ -93,6 +94,8 @@ def train(
     Raises ValueError for names and numbers that do not fit, mlp.DivergenceError, gemm.UnknownKernel,
     gemm.KernelUnavailable.
     """
+    for name in names_in(kernel):
+        spare_this_process(name)
     found = mlp.load(data)
     features = found.x_train.shape[1]
     outputs = found.classes or 1

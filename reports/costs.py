@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import bounds
 from bench.records import number
-from bench.statistics import Result
+from bench.verdicts import bounds
+from bench.verdicts.statistics import Result
 from reports import wording
 from reports.selection import Ladder, measured
 
@@ -37,7 +37,7 @@ def bound(result: Result, brief: bool = False) -> str:
 
 
 def why(result: Result) -> str:
-    """What bounds a cell, as `bench.bounds` says it at length; "" where it is not on record."""
+    """What bounds a cell, as `bench.verdicts.bounds` says it at length; "" where it is not on record."""
     known = _bound(result)
     return bounds.sentence(known) if known else ""
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import statistics
 from bench.records import number
-from bench.statistics import Floor, Profile, Result
+from bench.verdicts import statistics
+from bench.verdicts.statistics import Floor, Profile, Result
 from reports import charts, costs, palette, remarks, svg, tables, wording
 from reports.machine import machine
 from reports.selection import Ladder, Selection, label, ladders, measured, unusual

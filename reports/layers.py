@@ -10,7 +10,7 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from bench.statistics import Profile, Row
+from bench.verdicts.statistics import Profile, Row
 from reports import palette, wording
 from reports.canvas import SMALL, Canvas, extent, flow, widest
 from reports.selection import Training, label

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.statistics import Result
+from bench.verdicts.statistics import Result
 from reports import labels, wording
 from reports.canvas import BOLD, SMALL, TYPE, Canvas, extent, log_ticks, widest
 from reports.selection import Comparison

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.statistics import Floor, Result, size_class
+from bench.verdicts.statistics import Floor, Result, size_class
 from reports import alike, wording
 from reports.selection import UNKNOWN_FLOOR, Ladder, label, measured, unusual
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.statistics import Result
+from bench.verdicts.statistics import Result
 from reports import labels, wording
 from reports.canvas import SMALL, Canvas, log_ticks, widest
 from reports.rates import along, names

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.bounds import bandwidths
-from bench.compare import FASTER, SLOWER, verdict
-from bench.public import without_places
-from bench.records import Line, Run, canonical, load, number
-from bench.statistics import (
+from bench.exchange.public import without_places
+from bench.records import Line, Run, canonical, number
+from bench.records import opened as opened_run
+from bench.verdicts.bounds import bandwidths
+from bench.verdicts.compare import FASTER, SLOWER, verdict
+from bench.verdicts.statistics import (
     Floor,
     Interval,
     Profile,
@@ -36,7 +37,7 @@ UNKNOWN_FLOOR = 0.10
 def opened(runs: Runs) -> list[Run]:
     """Runs, folders of runs or one of them, read. Raises RunError where there is nothing to read."""
     several = [runs] if isinstance(runs, (str, Path, Run)) else list(runs)
-    return [run if isinstance(run, Run) else load(run) for run in several]
+    return [opened_run(run) for run in several]
 
 
 def shape(result: Result) -> Shape:
@@ -57,8 +58,8 @@ def measured(result: Result) -> bool:
 def told_apart(ratio: Interval, floor: float) -> bool:
     """True if a ratio is a difference: its interval excludes 1, and it is further from 1 than the floor.
 
-    floor  as `bench.statistics.floor_for` gives it; of a run without A/A (NaN) UNKNOWN_FLOOR. A single launch has no
-           interval, and is held against the floor alone.
+    floor  as `floor_for` gives it; of a run without A/A (NaN) UNKNOWN_FLOOR. A single launch has no interval, and is
+           held against the floor alone.
     """
     floor = floor if math.isfinite(floor) else UNKNOWN_FLOOR
     if ratio.n > 1:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.statistics import Profile, Result, floor_for, speedup
+from bench.verdicts.statistics import Profile, Result, floor_for, speedup
 from reports import palette, remarks, wording
 from reports.selection import Comparison, Selection, Training, label, ladders, told_apart
 

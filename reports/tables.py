@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Run
-from bench.statistics import Profile, Result, Row
+from bench.verdicts.statistics import Profile, Result, Row
 from reports import alike, costs, remarks, wording
 from reports.selection import Comparison, Ladder, label, ladders, measured, select
 

@@ -13,14 +13,15 @@ import psutil
 import pytest
 
 import bench
-from bench import ceilings, engine, statistics
-from bench.axes import Sweep
-from bench.crew import Crew, Member
-from bench.environment import caches
-from bench.plan import Cell, Plan
-from bench.processes import Gone, Worker
-from bench.subjects import Product, Wrong
-from bench.witness import FIGURES
+from bench.host.environment import caches
+from bench.host.witness import FIGURES
+from bench.isolation.processes import Gone, Worker
+from bench.plans.axes import Sweep
+from bench.plans.plan import Cell, Plan
+from bench.timing import ceilings, engine
+from bench.timing.crew import Crew, Member
+from bench.timing.subjects import Product, Wrong
+from bench.verdicts import statistics
 from gemm.problems import Problem
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -185,42 +186,6 @@ def test_records_load_into_a_frame_in_one_call(run):
     assert {"problem.m", "kernel", "seconds"} <= set(frame.columns)
 
 
-FAULTS = {
-    "wrong": ("wrong", "error ratio|not exact"),
-    "wrong_later": ("wrong", "error ratio"),
-    "raising": ("failed", "ArithmeticError: no products today"),
-    "crashing": ("crashed", "SIGSEGV"),
-    "leaving": ("crashed", "exit code 7"),
-    "hanging": ("timeout", "no answer within 3 s"),
-    "printing": ("ok", None),
-    "talkative": ("ok", None),
-    "hiding": ("crashed|timeout", "closed the pipe|exit code|no answer"),
-    "breeding": ("ok", None),
-    "right": ("ok", None),
-}
-
-
-@pytest.fixture(scope="module")
-def faults(tmp_path_factory):
-    """One sweep over all faulty kernels, beside a right one."""
-    kernels = [f"{FAULTY}:{name}" for name in FAULTS]
-    cells = Sweep(kernels=tuple(kernels), sizes=(9,), threads=(1,)).cells()
-    out = tmp_path_factory.mktemp("faults") / "run"
-    return engine.start(Plan(cells=cells, timeout_s=3, **QUICK), out)
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_one_record_with_its_reason_and_the_sweep_goes_on(faults, name):
-    """A crash, a hang or a wrong result belongs to its own cell and no other."""
-    import re
-
-    status, reason = FAULTS[name]
-    (cell,) = [cell for cell in faults.cells if cell["kernel"].endswith(f":{name}")]
-    assert re.fullmatch(status, cell["status"])
-    assert reason is None or re.search(reason, cell["reason"]), cell["reason"]
-    assert "\n" not in (cell["reason"] or "")
-
-
 @pytest.mark.parametrize("order", ["nn", "nt"])
 def test_inputs_rounded_in_a_long_sum_are_found_in_either_operand_and_order(order):
     """Rule 1 cannot see bfloat16 at k = 4096; rule 3, on both sides and in the cell's own order, can."""
@@ -239,25 +204,6 @@ def test_the_timed_c_is_laid_out_as_the_problem_says():
         for operand in (copy.a, copy.b, copy.c):
             assert operand.ctypes.data % 64 == 0
             assert operand.flags.c_contiguous == (strides == "contiguous")
-
-
-def test_what_a_kernel_starts_ends_with_its_worker(faults):
-    """No orphan is left to run beside the next sample."""
-    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "1000.25"]]
-
-
-def test_a_wrong_result_is_recorded_with_its_own_error_ratio(faults):
-    """Not with that of the last right one."""
-    for name in ("wrong", "wrong_later"):
-        (cell,) = [cell for cell in faults.cells if cell["kernel"].endswith(f":{name}")]
-        assert cell["error_ratio"] > 1
-
-
-def test_a_wrong_kernel_gets_no_time(faults):
-    """Nothing is timed that was not verified; what turned out wrong later is not reported."""
-    by = {r.kernel.rpartition(":")[2]: r for r in bench.results(faults)}
-    assert not by["wrong"].samples
-    assert by["wrong_later"].status == "wrong"
 
 
 def test_an_unavailable_kernel_is_a_record_with_the_reason(tmp_path):
@@ -389,8 +335,8 @@ def test_a_changed_kernel_is_another_cell(tmp_path):
     same = Sweep(kernels=(f"{file}:f",), sizes=(8,)).cells()[0].id
     code = f"""
 import sys
-from bench.axes import Sweep
-from bench.crew import Crew, Member
+from bench.plans.axes import Sweep
+from bench.timing.crew import Crew, Member
 print(Sweep(kernels=({f"{file}:f"!r},), sizes=(8,)).cells()[0].id)
 """
     file.write_text("def f(a, b):\n    return b @ a\n")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.statistics import results
+from bench.verdicts.statistics import results
 from reports import costs, selection
 
 

@@ -153,7 +153,7 @@ def test_a_public_page_does_not_tell_who_or_where(degenerate: dict[str, Run], tm
 
 @pytest.mark.parametrize("home", ["/home/grace", "/Users/grace", "/root", "C:\\Users\\grace"])
 def test_a_home_folder_is_left_out_also_where_the_user_is_not_on_record(home: str) -> None:
-    from bench.public import without_places
+    from bench.exchange.public import without_places
 
     run = Run(Path("runs"), {"command": ["gemmlab", f"--out={home}"]}, {}, [], [f"{home} x: unreadable"])
     run.environment["host"] = "eve"

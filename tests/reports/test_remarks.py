@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import reports
-from bench.statistics import Floor, Interval, floors, results
+from bench.verdicts.statistics import Floor, Interval, floors, results
 from reports import remarks, selection
 
 WAITED = "something else ran on its core: it waited {} % of the time (taken off)"

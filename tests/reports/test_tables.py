@@ -11,7 +11,7 @@ from rich.console import Console
 
 import reports
 from bench.records import Run
-from bench.statistics import profiles
+from bench.verdicts.statistics import profiles
 from reports import selection, tables
 
 
@@ -95,7 +95,7 @@ def test_a_profile_has_the_columns_of_the_field_and_sums(whole: Run) -> None:
 
 
 def test_a_fused_operation_names_its_parts() -> None:
-    from bench.statistics import Row
+    from bench.verdicts.statistics import Row
 
     row = Row("1.Z", 1, "Z", "forward", ("Z", "bias", "activation"), "blas", 2, 3, 4, 48, 100, 1e-6, 0.5)
     assert tables.operation(row) == "1.Z (bias+activation)"

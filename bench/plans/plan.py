@@ -1,20 +1,20 @@
 """The plan: the list of cells that will be run, how often and how long, and the memory that they need.
 
 A cell is one kernel on one problem (or one model) with one thread count, its operands in the caches or not. Cells
-that share all but the kernel form a group: they are timed in turn, round by round. (`bench.axes` makes cells from
+that share all but the kernel form a group: they are timed in turn, round by round. (`bench.plans.axes` makes cells from
 what a user writes.)
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-import gemm
-from bench import cold
-from bench.environment import available_memory, last_cache, stream_size
+from bench.host.environment import available_memory, last_cache, stream_size
+from bench.isolation import trial
+from bench.plans import cold
 from bench.records import Line, RunError, cell_id
 from gemm.problems import Problem
 
@@ -180,7 +180,7 @@ def names_in(kernel: str) -> list[str]:
 
 def source(kernel: str) -> str:
     """The hash of a kernel's code; of a mapping (`blas,1=numba-ikj`), of all that it names."""
-    hashes = [gemm.find(name).source for name in names_in(kernel)]
+    hashes = [trial.source(name) for name in names_in(kernel)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
 
 
@@ -196,5 +196,10 @@ def unfrozen(model: tuple[tuple[str, Any], ...]) -> Line:
 
 def full_name(kernel: str) -> str:
     """The name by which a worker elsewhere finds a kernel or a mapping: files by their whole path."""
+    return renamed(kernel, trial.name)
+
+
+def renamed(kernel: str, rename: Callable[[str], str]) -> str:
+    """A kernel's name, or a mapping with each of the names in it, put through `rename`."""
     entries = [entry.rpartition("=") for entry in kernel.split(",")]
-    return ",".join(f"{where}{equals}{gemm.find(name.strip()).name}" for where, equals, name in entries)
+    return ",".join(f"{where}{equals}{rename(name.strip())}" for where, equals, name in entries)

@@ -1,7 +1,7 @@
 """A worker: one process that hosts one kernel (or one ceiling) and times what it is told to.
 
 The parent speaks one JSON object a line over a pipe and gets one back. Whatever the kernel prints goes to
-a log; whatever it breaks, it breaks here. Started as `python -m bench.worker READ WRITE`.
+a log; whatever it breaks, it breaks here. Started as `python -m bench.timing.worker READ WRITE`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from bench.isolation.processes import PIPE_CLOSED, one_line
+
 
 def main() -> None:
     """Answer requests until the pipe closes."""
@@ -24,14 +26,18 @@ def main() -> None:
     # Ctrl-C goes to the whole terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     host = Host()
-    for line in requests:
-        request = json.loads(line)
-        try:
-            answer = host.answer(request)
-        except Exception as error:  # noqa: BLE001 - whatever a kernel raises becomes its record
-            answer = _failure(error)
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    try:
+        for line in requests:
+            request = json.loads(line)
+            token = {"token": request.pop("token")}
+            try:
+                answer = host.answer(request)
+            except BaseException as error:  # noqa: BLE001 - whatever a kernel raises becomes its record
+                answer = _failure(error)
+            answers.write(json.dumps(answer | token) + "\n")
+            answers.flush()
+    except (OSError, ValueError):  # no pipe any more, or somebody else's file in its place
+        os._exit(PIPE_CLOSED)
 
 
 class Host:
@@ -40,38 +46,50 @@ class Host:
     subject: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do one request: {"do": hello | pilot | open | sample | close, ...}."""
+        """Do one request: {"do": hello | find | pilot | open | sample | close, ...}."""
         return {"status": "ok"} | getattr(self, "_" + request.pop("do"))(**request)
 
     def _hello(self, ceiling: bool) -> dict[str, Any]:
         """Import what will be needed, so that it is not in anybody's first call but the kernel's own."""
-        import bench.subjects
+        import bench.timing.subjects
 
         if ceiling:
-            import bench.ceilings  # noqa: F401
+            import bench.timing.ceilings  # noqa: F401
         return {"pid": os.getpid()}
+
+    def _find(self, kernel: str) -> dict[str, Any]:
+        """Import a kernel's file and see what is in it."""
+        import gemm
+
+        try:
+            found = gemm.find(kernel)
+        except gemm.UnknownKernel as error:
+            return {"status": "failed", "reason": one_line(str(error), 600)}
+        if found.available:
+            return {}
+        return {"status": "unavailable", "reason": one_line(f"{found.name}: {found.reason}")}
 
     def _describe(self) -> dict[str, Any]:
         """What this process has loaded, now that its kernel has run."""
-        from bench.environment import libraries, threading_layer
+        from bench.host.environment import libraries, threading_layer
 
         affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         return {"libraries": libraries(), "threading_layer": threading_layer(), "affinity": affinity}
 
     def _pilot(self, kernel: str, problem: dict[str, Any]) -> dict[str, Any]:
-        from bench.subjects import pilot
+        from bench.timing.subjects import pilot
         from gemm.problems import Problem
 
         return {"seconds": pilot(kernel, Problem.from_record(problem))}
 
     def _open(self, what: str, sample_s: float, **arguments: Any) -> dict[str, Any]:
-        from bench.subjects import Product, TrainingStep
+        from bench.timing.subjects import Product, TrainingStep
 
         self.subject = {"problem": Product, "model": TrainingStep}[what](**arguments)
         return self.subject.open(sample_s)
 
     def _ceiling(self, name: str, dtype: str, threads: int, caches: dict[str, int]) -> dict[str, Any]:
-        from bench.ceilings import Ceiling
+        from bench.timing.ceilings import Ceiling
 
         key = (name, dtype if name == "fma" else None, threads)
         self.ceilings = getattr(self, "ceilings", {})
@@ -88,17 +106,24 @@ class Host:
         return {}
 
 
-def _failure(error: Exception) -> dict[str, Any]:
-    from bench.manners import Meddled
-    from bench.subjects import Wrong
+def _failure(error: BaseException) -> dict[str, Any]:
+    import gemm
+    from bench.timing.manners import Meddled
+    from bench.timing.subjects import Wrong
 
     if isinstance(error, Meddled):
         return {"status": "failed", "reason": str(error)}
     if isinstance(error, Wrong):
         return {"status": "wrong", "reason": str(error), "error_ratio": error.error_ratio}
-    traceback.print_exc()  # into the worker's log
-    text = " ".join(str(error).split())[:300]
-    return {"status": "failed", "reason": f"{type(error).__name__}: {text}"}
+    with contextlib.suppress(Exception):  # into the worker's log, where the kernel has left that open
+        traceback.print_exc()
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an exception of the kernel's own making
+        text = "(its message cannot be had)"
+    if isinstance(error, gemm.KernelUnavailable):
+        return {"status": "unavailable", "reason": one_line(text)}
+    return {"status": "failed", "reason": one_line(f"{type(error).__name__}: {text}")}
 
 
 def _die_with_parent() -> None:

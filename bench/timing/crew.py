@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.plan import Plan
-from bench.processes import ROOT, Gone, Worker
+from bench.isolation.guardian import Guardian, end_all
+from bench.isolation.processes import ROOT, Gone, Worker
+from bench.plans.plan import Plan
 from bench.records import Line
 
 CEILING = "(ceiling)"
@@ -29,6 +31,9 @@ class Crew:
     def __init__(self, plan: Plan, scratch: Path) -> None:
         self.plan, self.scratch = plan, scratch
         self.workers: dict[Member, Worker] = {}
+        self.gone: dict[Member, Gone] = {}  # how each ended that is not there any more
+        self.marker = secrets.token_hex(8)
+        self.guardian = Guardian(f"GEMMLAB_RUN={self.marker}", scratch)
 
     def start(self, members: Iterable[Member]) -> None:
         """Start all at once, so that they import at the same time; then each is stopped."""
@@ -43,12 +48,15 @@ class Crew:
 
     def ask(self, member: Member, **request: Any) -> Line:
         """What the member answers; a worker that died before is replaced. Raises Gone, and buries it."""
+        if member not in self.workers and request["do"] in ("sample", "close") and member in self.gone:
+            raise self.gone[member]  # what it had open went with it
         try:
             if member not in self.workers:
                 self.workers[member] = self._begin(member)
                 self.workers[member].hear(self.plan.timeout_s)
             return self.workers[member].ask(self.plan.timeout_s, **request)
-        except Gone:
+        except Gone as gone:
+            self.gone[member] = gone
             self.bury(member)
             raise
 
@@ -60,17 +68,27 @@ class Crew:
         """End a worker and whatever its kernel has started."""
         if worker := self.workers.pop(member, None):
             worker.kill()
+            end_all(worker.entry)
 
     def dismiss(self) -> None:
         """End them all."""
-        for member in list(self.workers):
-            self.bury(member)
+        for worker in self.workers.values():
+            worker.kill()
+        if self.workers:
+            end_all(f"GEMMLAB_RUN={self.marker}")
+        self.workers.clear()
+
+    def close(self) -> None:
+        """The run is over."""
+        self.dismiss()
+        self.guardian.dismiss()
 
     def _begin(self, member: Member) -> Worker:
         tree = self.plan.trees.get(member.revision, {}) if member.revision else {}
         worker = Worker(
-            member.threads, tree.get("root") or ROOT, **self._python(tree), **self._compiled_anew(member)
-        )
+            member.threads, tree.get("root") or ROOT, **self._python(tree), **self._compiled_anew(member),
+            GEMMLAB_RUN=self.marker,
+        )  # fmt: skip
         worker.tell(do="hello", ceiling=member.kernel == CEILING)
         return worker
 

@@ -25,14 +25,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import gemm
-from bench import ceilings
-from bench.conclusions import conclude
-from bench.crew import CEILING, Crew, Member
-from bench.environment import cache_instances, caches, environment
-from bench.plan import DECLARED, Cell, Plan, check_memory, names_in, unfrozen
-from bench.processes import Gone
-from bench.progress import Progress, Silent
+from bench.host.environment import cache_instances, caches, environment
+from bench.host.witness import FIGURES
+from bench.isolation import trial
+from bench.isolation.processes import Gone, undisturbed
+from bench.plans.plan import DECLARED, Cell, Plan, check_memory, names_in, unfrozen
 from bench.records import (
     Interrupted,
     Line,
@@ -45,10 +42,13 @@ from bench.records import (
     whole_launches,
     write_json,
 )
-from bench.references import References
-from bench.revisions import restored
-from bench.statistics import narrow, results
-from bench.witness import FIGURES
+from bench.timing import ceilings
+from bench.timing.crew import CEILING, Crew, Member
+from bench.timing.progress import Progress, Silent
+from bench.timing.references import References
+from bench.timing.revisions import restored
+from bench.verdicts.conclusions import conclude
+from bench.verdicts.statistics import narrow, results
 
 # Only kernels within this factor of each other share rounds: a slow one would put the others' samples far
 # apart in time.
@@ -71,11 +71,12 @@ def start(
     check_memory(plan.cells)
     folder = new_folder(out, stem)
     try:
+        writer = Writer(folder, folder.name)  # first: it refuses a run that somebody else is writing
         write_json(folder / "environment.json", environment(folder.name, command or sys.argv))
         write_json(folder / "plan.json", plan.record())
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror}); give another folder") from error
-    return _Engine(plan, folder, progress or Silent()).run()
+    return _go(plan, folder, progress, writer)
 
 
 def resume(folder: str | Path, progress: Progress | None = None) -> Run:
@@ -87,11 +88,23 @@ def resume(folder: str | Path, progress: Progress | None = None) -> Run:
     plan = Plan.from_record(read_json(path / "plan.json"))
     check_memory(plan.cells)
     with restored(plan.trees) as plan.trees:  # their folders went with the process that made them
-        return _Engine(plan, path, progress or Silent(), before).run()
+        return _go(plan, path, progress, Writer(path, path.name), before)
+
+
+def _go(
+    plan: Plan, folder: Path, progress: Progress | None, writer: Writer, before: Run | None = None
+) -> Run:
+    """Run what is missing. Raises Interrupted: from here on, what there is can be resumed."""
+    try:
+        return _Engine(plan, folder, progress or Silent(), writer, before).run()
+    except KeyboardInterrupt:
+        raise Interrupted(folder) from None
 
 
 class _Engine:
-    def __init__(self, plan: Plan, folder: Path, progress: Progress, before: Run | None = None) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path, progress: Progress, writer: Writer, before: Run | None = None
+    ) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
         self.random = random.Random()
         self.opened: dict[str, Line] = {}  # cell id -> the answer to its last `open`, and what it came to
@@ -106,7 +119,7 @@ class _Engine:
             self._recall(before)
         self.caches = caches()
         self.first_launch = self.next_launch  # in it, kernels find nothing compiled
-        self.writer = Writer(folder, folder.name)  # first: it refuses a run that somebody else is writing
+        self.writer = writer
         self.scratch = tempfile.TemporaryDirectory(prefix="gemmlab-")
         self.crew = Crew(plan, Path(self.scratch.name))
         self.references = References(Path(self.scratch.name), plan.seed)
@@ -151,19 +164,18 @@ class _Engine:
                 if self._out_of_budget(now - began, now - launch_began):
                     break
             self._close_sampled(self._open_cells())
-        except KeyboardInterrupt:
-            raise Interrupted(self.folder) from None
         except OSError as error:  # a full disk, most likely
             raise RunError(
-                f"{error.filename or self.folder}: {error.strerror}; what was measured is kept: "
+                f"{error.filename or self.folder}: {error.strerror or error}; what was measured is kept: "
                 f"gemmlab sweep --resume {self.folder} goes on"
             ) from error
         finally:
-            self.crew.dismiss()
-            self.progress.end()
-            self.scratch.cleanup()
-            with suppress(OSError):  # every line is written; on a full disk the last flush fails again
-                self.writer.close()
+            with undisturbed():
+                self.crew.close()
+                self.progress.end()
+                self.scratch.cleanup()
+                with suppress(OSError):  # every line is written; on a full disk the last flush fails again
+                    self.writer.close()
         return load(self.folder)
 
     # What is left to do
@@ -196,9 +208,9 @@ class _Engine:
             if cell.revision:
                 continue  # its own workers know
             for name in names_in(cell.kernel):
-                kernel = gemm.find(name)
-                if not kernel.available:
-                    self._close(cell, "unavailable", reason=f"{kernel.name}: {kernel.reason}")
+                found = trial.outcome(name)
+                if found.status != "ok":
+                    self._close(cell, found.status, reason=found.reason)
                     break
 
     # One launch
