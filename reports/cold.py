@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.records import canonical
-from bench.statistics import Interval, speedup
+from bench.verdicts.statistics import Interval, speedup
 from reports import wording
 from reports.canvas import SMALL, Canvas, widest
 from reports.rates import names, size_ticks
