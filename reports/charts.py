@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from reports import palette, svg, wording
 from reports.canvas import PHONE, SETTINGS, SLIDE, WIDE, Canvas, standalone
 from reports.climb import climb
+from reports.cold import cold, pairs, seen
 from reports.layers import layers
 from reports.rates import rates
 from reports.roofline import roofline, under_roofs
@@ -88,6 +89,9 @@ def charts(selections: Sequence[Selection], baseline: str | None = None) -> list
                 found.append(
                     Chart("ladder", "ladder", title, _seen_in_ladder(ladder), partial(climb, ladder))
                 )
+        for pair in pairs(selection.comparisons):
+            title = f"Cold against hot: {pair.hot.name}{beside}"
+            found.append(Chart("rates", "cold", title, seen(pair), partial(cold, pair)))
         for training in selection.trainings:
             title = f"{training.name}{beside}"
             found.append(

@@ -39,7 +39,8 @@ def rates(comparison: Comparison, canvas: Canvas) -> Figure:
     top = np.nanmax([peak, *values]) * 1.9
     bottom = min(min(values) * 0.6, top / 100)
     axes.set(xscale="log", yscale="log", ylim=(bottom, top), xlim=(sizes[0] / 1.12, sizes[-1] * 1.12))
-    _ticks(axes, sizes, width, canvas)
+    size_ticks(axes, sizes, width)
+    _rate_ticks(axes, canvas)
     to_pixels = axes.transData - canvas.pixels(axes)
     if not math.isnan(peak):
         axes.axhline(peak, color=canvas.colour("peak"), linewidth=1.4, dashes=(5, 3))
@@ -127,15 +128,20 @@ def _line(
         )
 
 
-def _ticks(axes: Axes, sizes: list[int], width: float, canvas: Canvas) -> None:
-    span = math.log2(sizes[-1] * 1.12**2 / sizes[0])
+def size_ticks(axes: Axes, sizes: list[int], width: float) -> None:
+    """As many sizes below a logarithmic axis of `width` pixels as there is room for, powers of two first."""
+    low, high = axes.get_xlim()
     powers = [n for n in sizes if n & (n - 1) == 0]
     candidates = powers if len(powers) > 1 else sizes
+    octave = width / math.log2(high / low)
     shown = next(
-        some for every in range(1, len(candidates) + 1) if _fit(some := candidates[::-every], width / span)
+        some for every in range(1, len(candidates) + 1) if _fit(some := candidates[::-every], octave)
     )
     axes.set_xticks(shown, [str(n) for n in shown])
     axes.set_xticks([], minor=True)
+
+
+def _rate_ticks(axes: Axes, canvas: Canvas) -> None:
     low, high = axes.get_ylim()
     ticks = log_ticks(low, high)
     axes.set_yticks(ticks, [f"{tick:,g}" if tick < 1e4 else f"{tick:,.0f}" for tick in ticks])

@@ -132,12 +132,12 @@ def comparisons(run: Run, found: Iterable[Result]) -> list[Comparison]:
     groups: dict[str, list[Result]] = {}
     for result in found:
         if result.problem:
-            groups.setdefault(canonical(_setting(result)), []).append(result)
-    settings = {key: _setting(members[0]) for key, members in groups.items()}
+            groups.setdefault(canonical(setting(result)), []).append(result)
+    settings = {key: setting(members[0]) for key, members in groups.items()}
     varying = {
         field
-        for setting in settings.values()
-        for field in setting
+        for one in settings.values()
+        for field in one
         if len({canonical(other.get(field)) for other in settings.values()}) > 1
     }
     measured_floors = floors(members for group in groups.values() for members in group)
@@ -150,7 +150,8 @@ def comparisons(run: Run, found: Iterable[Result]) -> list[Comparison]:
     )
 
 
-def _setting(result: Result) -> Line:
+def setting(result: Result) -> Line:
+    """Everything about a product's cell but its kernel and m, n, k."""
     apart = {axis: value for axis, value in result.problem.items() if axis not in ("m", "n", "k")}
     return apart | {key: result.cell.get(key) for key in ("threads", "cache", "via")}
 
@@ -172,17 +173,17 @@ ORDERS = {"tn": "Aᵀ B", "nt": "A Bᵀ", "tt": "Aᵀ Bᵀ"}
 SAID = {"cache": "{} cache", "data": "{} data", "batch": "batch of {}"}
 
 
-def _title(setting: Line, varying: set[str]) -> str:
-    parts = [str(setting.get("dtype", "")), wording.plural(setting.get("threads") or 1, "thread")]
-    return ", ".join(part for part in (*parts, *unusual(setting, varying)) if part)
+def _title(of: Line, varying: set[str]) -> str:
+    parts = [str(of.get("dtype", "")), wording.plural(of.get("threads") or 1, "thread")]
+    return ", ".join(part for part in (*parts, *unusual(of, varying)) if part)
 
 
-def unusual(setting: Line, varying: Iterable[str] = ()) -> list[str]:
+def unusual(of: Line, varying: Iterable[str] = ()) -> list[str]:
     """What of a product's setting is not plain, in words; fields of `varying` in any case."""
-    order = f"{setting.get('op_a') or 'n'}{setting.get('op_b') or 'n'}"
+    order = f"{of.get('op_a') or 'n'}{of.get('op_b') or 'n'}"
     parts = [ORDERS.get(order, order)] if order != "nn" else []
-    for field in sorted(set(setting) - {"m", "n", "k", "dtype", "threads", "op_a", "op_b"}):
-        value = setting[field]
+    for field in sorted(set(of) - {"m", "n", "k", "dtype", "threads", "op_a", "op_b"}):
+        value = of[field]
         worth_saying = value != PLAIN[field] if field in PLAIN else field in varying
         if value is not None and worth_saying:
             text = f"{value:g}" if isinstance(value, float) else str(value)

@@ -316,3 +316,29 @@ def test_a_bar_within_the_noise_is_not_called_faster(synthetic: Callable[..., An
     chart, figure, _ = next(found for found in drawn(run.done(), WIDE) if found[0].name == "ladder")
     assert chart.caption == "Nothing here is faster than numba-blocked by more than the noise."
     assert "within the noise" in [words for words, _ in texts(figure)]
+
+
+@WIDTHS
+def test_cold_against_hot_is_a_figure_of_its_own(synthetic: Callable[..., Any], width: float) -> None:
+    """Half as fast again at 64, and at 512 within what a kernel against itself differs by."""
+    run = synthetic()
+    for kernel in ("numba-blocked", "blas"):
+        for n, slower in ((64, 1.5 if kernel == "blas" else 1.2), (512, 1.01)):
+            run.product(kernel, n, seconds=1e-3, steady=True, twin=1.05)
+            run.product(kernel, n, seconds=1e-3 * slower, steady=True, cache="cold")
+    chart, figure, canvas = next(found for found in drawn(run.done(), width) if found[0].name == "cold")
+    assert_readable(figure)
+    assert chart.title == "Cold against hot: float32, 2 threads"
+    assert chart.caption.startswith("At n = 64 blas takes 1.50")
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == canvas.colour("paper")]
+    assert [list(line.get_xdata()) for line in hollow] == [[512], [512]]
+
+
+def test_only_what_differs_in_the_cache_alone_is_cold_against_hot(synthetic: Callable[..., Any]) -> None:
+    run = synthetic()
+    for n in (64, 512):
+        run.product("blas", n)
+        run.product("blas", n, cache="cold", problem={"data": "zeros"})
+    run.product("blas", 64, problem={"op_a": "t"})
+    run.product("blas", 64, problem={"op_a": "t"}, cache="cold")
+    assert "cold" not in [chart.name for chart, _, _ in drawn(run.done(), WIDE)]
