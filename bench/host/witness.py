@@ -18,6 +18,7 @@ None where the system does not tell. The reading costs some tens of microseconds
 from __future__ import annotations
 
 import os
+import threading
 from functools import cache
 from pathlib import Path
 from time import process_time
@@ -35,11 +36,15 @@ class Witness:
 
     def __enter__(self) -> Witness:
         self._before = _read()
+        self._waited = (
+            _waited()
+        )  # last, and first at the end: a wait between the two and the sample is not its own
         return self
 
     def __exit__(self, *_: object) -> None:
-        after = _read()
-        before = self._before
+        own, after = _waited(), _read()
+        before = self._before | {"waited_s": _sum(self._before["waited_s"], self._waited)}
+        after |= {"waited_s": _sum(after["waited_s"], own)}
         found = {
             key: None if before[key] is None or after[key] is None else max(0, after[key] - before[key])
             for key in before
@@ -49,23 +54,46 @@ class Witness:
         self.figures = found | {"other_s": None if busy is None else max(0.0, busy - cpu)}
 
 
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
 def _read() -> dict[str, Any]:
     busy, steal = _machine()
     return {
-        "waited_s": _waited(), "cpu_s": process_time(), "switches": _switches(), "busy_s": busy,
+        "waited_s": _others_waited(), "cpu_s": process_time(), "switches": _switches(), "busy_s": busy,
         "steal_s": steal, "throttled_s": _throttled(),
     }  # fmt: skip
 
 
 def _waited() -> float | None:
-    total = 0
+    """Seconds that this very thread has waited for a core: one read of an open file, some microseconds."""
+    try:
+        return int(os.pread(_account(threading.get_native_id()), 64, 0).split()[1]) / 1e9
+    except (
+        OSError,
+        IndexError,
+        ValueError,
+    ):  # no such account, or a kernel that closes files that are not its own
+        return None
+
+
+@cache
+def _account(thread: int) -> int:
+    return os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _others_waited() -> float | None:
+    """The same of all other threads of this process together."""
+    total, own = 0, str(threading.get_native_id())
     try:
         for task in os.listdir("/proc/self/task"):
-            try:
-                with open(f"/proc/self/task/{task}/schedstat", "rb") as file:
-                    total += int(file.read().split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # the thread has ended meanwhile
+            if task != own:
+                try:
+                    with open(f"/proc/self/task/{task}/schedstat", "rb") as file:
+                        total += int(file.read().split()[1])
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # the thread has ended meanwhile
     except (OSError, IndexError):
         return None
     return total / 1e9

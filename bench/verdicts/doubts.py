@@ -178,11 +178,11 @@ def _launches(samples: Sequence[Line], times: Sequence[float], peaks: dict[int, 
         return _doubt(
             "drift",
             f"the machine changed speed: its multiply-add peak ran from {low:.0f} to {high:.0f} GFLOP/s between "
-            f"launches, and this differs by {spread:.2f} times",
+            f"launches, and this differs by {spread:.3g} times",
         )
     return _doubt(
         "launches",
-        f"its launches differ by {spread:.2f} times although the multiply-add peak did not: "
+        f"its launches differ by {spread:.3g} times although the multiply-add peak did not: "
         "memory or a cache shared with others",
     )
 
