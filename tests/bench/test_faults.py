@@ -15,8 +15,10 @@ import pytest
 import bench
 from bench import engine, processes, trial
 from bench.axes import Sweep
+from bench.crew import Crew, Member
 from bench.plan import Plan
 from bench.processes import Gone, Worker
+from gemm.problems import Problem
 from gemm.threads import available_cores
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -322,7 +324,22 @@ def test_a_profile_says_of_such_a_file_what_a_sweep_says(files, tmp_path):
     assert sorted(cell["status"] for cell in run.of("cell")) == ["crashed", "ok"]
 
 
-# After the end of the lab
+# After the end of a launch, and of the lab
+
+
+def test_nobody_is_left_behind_when_a_launch_ends(tmp_path, marked):
+    """What a kernel has started in one launch does not run beside the next."""
+    crew = Crew(Plan(timeout_s=60.0), tmp_path)
+    try:
+        request = {"what": "problem", "problem": Problem(8, 8, 8).record(), "seed": 0, "sample_s": 0.001}
+        kernel = f"{FAULTY}:breeding_elsewhere"
+        assert crew.ask(Member(kernel, 1), do="open", kernel=kernel, **request)["status"] == "ok"
+        assert {process.name() for process in started_with(marked)} >= {"sleep"}
+        crew.dismiss()
+        assert not [process for process in started_with(marked) if process.pid != crew.guardian.pid]
+    finally:
+        crew.close()
+    assert not started_with(marked)
 
 
 def test_nobody_is_left_behind_when_the_lab_is_killed(tmp_path, marked):

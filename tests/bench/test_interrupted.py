@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import bench
+from bench.processes import undisturbed
 
 ROOT = Path(__file__).parents[2]
 GEMMLAB = [sys.executable, "-m", "gemmlab"]
@@ -63,6 +64,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(tmp_path, number, ti
     wait_for(8, records, child)
     for _ in range(times):
         child.send_signal(number)
+        time.sleep(0.02)  # the second comes while it is tidying up
     out, err = child.communicate(timeout=30)
     assert child.returncode == 130
     assert out == ""
@@ -81,6 +83,14 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(tmp_path, number, ti
     assert (child.returncode, err) == (0, "")
     assert records.read_bytes().startswith(before)
     assert closed(bench.load(tmp_path / "run")) == CELLS
+
+
+def test_what_is_being_tidied_up_is_not_disturbed():
+    """Nor is anything heard of it later."""
+    with undisturbed():
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_an_interrupted_resume_says_so_too(tmp_path):
