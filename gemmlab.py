@@ -54,8 +54,9 @@ def tour(
         if out is not None:
             raise ValueError("--out before a command is the tour's; put it behind the command")
         return
-    from bench import axes, engine, network, plan
-    from bench.progress import live
+    from bench.plans import axes, network, plan
+    from bench.timing import engine
+    from bench.timing.progress import live
 
     products = axes.Sweep().cells()
     steps = network.cells(kernels=NETWORK_KERNELS, **NETWORK)

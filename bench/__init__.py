@@ -5,8 +5,21 @@ run = bench.profile(arch=[784, 512, 512, 10], batch=128, kernels=["blas"])
 run = bench.load("runs/20260101-120000-sweep")
 run.frame()                        every line in one pandas frame
 bench.results(run), bench.speedup(base, other), bench.profiles(run)
-from bench import compare          compare.kernels(run, "blas", "numba-blocked"), compare.runs(one, other)
+bench.compare("blas", "numba-blocked", run), bench.compare(one, other)
 bench.export(run, "mine.json")     for pytest-benchmark; .csv and .parquet for everybody else
+
+README.md says how a number comes about. The room's wings, each of which uses those before it only:
+
+    records.py    what is on disk
+    host/         what this machine is, and what else it was doing
+    isolation/    processes for code that may do anything
+    plans/        from what a user writes to a list of cells; suites
+    verdicts/     what samples say, and what may spoil it
+    timing/       samples, taken in turn
+    exchange/     records for other tools
+    evidence/     what the lab claims of its own numbers, to be run; benchmarks/ for pytest-benchmark
+
+and above them the commands.
 """
 
 from __future__ import annotations
@@ -18,13 +31,16 @@ from typing import TYPE_CHECKING, Any
 from bench.records import Interrupted, Run, RunError, load
 
 if TYPE_CHECKING:
-    from bench.progress import Progress
+    from bench.timing.progress import Progress
+    from bench.verdicts.compare import Comparison
 
 __all__ = [
     "Interrupted",
     "Run",
     "RunError",
+    "compare",
     "export",
+    "floors",
     "load",
     "peak",
     "profile",
@@ -62,17 +78,18 @@ def sweep(
     dtypes    default: float32
     threads   counts, or "all", the default: all cores of this process
     orders    nn (the default), tn, nt, tt: operands stored transposed and handed over as views
-    suite     a named sweep (bench/suites/), whose axes stand wherever none are given here
+    suite     a named sweep (bench/plans/suites/), whose axes stand wherever none are given here
     cache     "hot" (the default), "cold": operands evicted before every call
     data      kinds: normal (the default), uniform, integers, zeros, significands, denormals, wide
     batch     products in a stack that one call multiplies (1)
     alpha, beta  C <- alpha A B + beta C (1 and 0)
     settings  precision (quick, default, precise) or launches, rounds, sample_s, cell_s, budget_s, timeout_s, seed
-              (bench.plan.Plan)
+              (bench.plans.plan.Plan)
 
     Raises ValueError for what cannot be planned, gemm.UnknownKernel, RunError for the folder.
     """
-    from bench import axes, engine, plan
+    from bench.plans import axes, plan
+    from bench.timing import engine
 
     given = {
         "kernels": kernels, "sizes": sizes, "shapes": shapes, "dtypes": dtypes, "threads": threads,
@@ -104,27 +121,52 @@ def profile(
 
     Raises ValueError, gemm.UnknownKernel, RunError.
     """
-    from bench import axes, engine, network, plan
+    from bench.plans import axes, network, plan
+    from bench.timing import engine
 
     cells = network.cells(arch, batch, kernels, threads, **model)
     whole = plan.Plan(cells=cells, **axes.settings({"sample_s": 0.1} | (settings or {}), "profile"))
     return engine.start(whole, out, stem="profile", progress=progress)
 
 
+def compare(
+    base: str | Path | Run,
+    new: str | Path | Run,
+    run: str | Path | Run | None = None,
+    *,
+    reference: str | None = None,
+    same_within: float = 0.02,
+) -> Comparison:
+    """NEW against BASE: two kernels of a run (by name), or two runs (read, or folders that hold records).
+
+    run          where the kernels are (default: the newest run)
+    reference    of two runs, the kernel to whose times theirs are held (default: one that is the same in both)
+    same_within  what still counts as the same, as a fraction
+
+    Raises ValueError for kernels that are not there, RunError for what is no run.
+    """
+    from bench.records import latest, opened
+    from bench.verdicts import compare
+
+    if any(isinstance(side, Run) or (Path(side) / "records.jsonl").exists() for side in (base, new)):
+        return compare.runs(opened(base), opened(new), reference, same_within=same_within)
+    return compare.kernels(opened(run or latest()), str(base), str(new), same_within)
+
+
 def resume(folder: str | Path, progress: Progress | None = None) -> Run:
     """Finish a run that was killed."""
-    from bench import engine
+    from bench.timing import engine
 
     return engine.resume(folder, progress)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("results", "speedup", "profiles", "peak"):
-        from bench import statistics
+    if name in ("floors", "peak", "profiles", "results", "speedup"):
+        from bench.verdicts import statistics
 
         return getattr(statistics, name)
     if name == "export":
-        from bench.interchange import export
+        from bench.exchange.interchange import export
 
         return export
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

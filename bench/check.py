@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 import gemm
-from bench.processes import end_group, environment, signal_name
+from bench.isolation.processes import end_group, environment, signal_name
 from gemm.conformance import Fault, Verdict, examine
 
 TIMEOUT_S = 600.0

@@ -134,7 +134,7 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
     ) -> None:
         """What a training step of a network costs, layer by layer and product by product."""
         import bench
-        from bench.progress import live
+        from bench.timing.progress import live
 
         run = bench.profile(
             arch, batch, kernel or ["blas"], threads=threads, out=out, progress=live(),
@@ -212,7 +212,7 @@ def _print_json(value: Line) -> None:
 
 def rows(run: Run) -> list[Line]:
     """Each cell of a run in figures, for --json."""
-    from bench.statistics import as_figures, profile, results
+    from bench.verdicts.statistics import as_figures, profile, results
 
     found = []
     for result in results(run):
@@ -238,9 +238,10 @@ def _print_run(run: Run, show: Show, as_json: bool) -> None:
 
 
 def _sweep(file: Path | None, axes: Line, precision: str | None, limits: Line, out: Path | None) -> Run:
-    from bench import axes as axis
-    from bench import engine, plan
-    from bench.progress import live
+    from bench.plans import axes as axis
+    from bench.plans import plan
+    from bench.timing import engine
+    from bench.timing.progress import live
 
     from_file, settings = axis.load_toml(file) if file else (axis.Sweep(), {})
     given = {
@@ -255,7 +256,7 @@ def _sweep(file: Path | None, axes: Line, precision: str | None, limits: Line, o
 
 def _suites(as_json: bool) -> None:
     """Every suite with the line that says what it is for."""
-    from bench.axes import suites
+    from bench.plans.axes import suites
 
     found = suites()
     if as_json:
@@ -267,7 +268,7 @@ def _suites(as_json: bool) -> None:
 
 def chosen_settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
     """Settings of a plan: flags before the file; --launches before --precision."""
-    from bench.axes import settings
+    from bench.plans.axes import settings
 
     given = {key: value for key, value in limits.items() if value is not None}
     if precision is not None:
@@ -281,7 +282,7 @@ def chosen_settings(precision: str | None, limits: Line, from_file: Line | None 
 
 def _resume(folder: Path) -> Run:
     import bench
-    from bench.progress import live
+    from bench.timing.progress import live
 
     return bench.resume(folder, live())
 
@@ -357,7 +358,7 @@ def _train(
 
 
 def _export(run: Path | None, forms: list[str], out: Path | None, samples: bool, public: bool) -> None:
-    from bench import benchmark_json, interchange
+    from bench.exchange import benchmark_json, interchange
     from bench.records import latest, load
 
     if len(forms) > 1:

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from bench import compare
 from bench.records import Line, Run, finite, latest, load
+from bench.verdicts import compare
 
 AsSweep = Annotated[str | None, typer.Option(help="With --against, as of sweep.")]
 CountAsSweep = Annotated[int | None, typer.Option(help="With --against, as of sweep.")]
@@ -143,10 +143,10 @@ def _swept(
     revision: str, axes: Line, precision: str | None, limits: Line, out: Path | None, python: str | None
 ) -> Run:
     """A sweep over the working tree and a revision, as the flags say."""
-    from bench import axes as axis
-    from bench import revisions
     from bench.commands import chosen_settings, split
-    from bench.progress import live
+    from bench.plans import axes as axis
+    from bench.timing import revisions
+    from bench.timing.progress import live
 
     given = {key: split(value) for key, value in axes.items() if key in axis.LISTS and value is not None}
     suite = {"suite": axes["suite"]} if axes["suite"] is not None else {}

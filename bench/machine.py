@@ -6,8 +6,8 @@ import sys
 from statistics import median
 from typing import Any
 
-from bench.environment import caches, environment
-from bench.processes import Gone, Worker
+from bench.host.environment import caches, environment
+from bench.isolation.processes import Gone, Worker
 from gemm.problems import DTYPES
 from gemm.threads import available_cores
 
@@ -25,7 +25,7 @@ def ceilings() -> list[dict[str, Any]]:
 
     A bandwidth's dtype is None. ValueError where a ceiling cannot be measured.
     """
-    from bench.ceilings import names
+    from bench.timing.ceilings import names
 
     found = caches()
     wanted = [("fma", dtype) for dtype in DTYPES] + [(name, None) for name in names(found) if name != "fma"]

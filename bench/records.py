@@ -6,7 +6,7 @@ A run is a folder: `environment.json`, `plan.json`, `records.jsonl`, and what is
     ceiling      one sample of what the machine can do: ceiling(fma, or l1 l2 l3 dram with -read -write -copy)
                  dtype threads launch round order status seconds work unit(FLOP | B)
     sample       one sample of a product: launch round order loops seconds(per call) error_ratio, and what
-                 else happened meanwhile (bench/witness.py): waited_s cpu_s switches other_s steal_s throttled_s
+                 else happened meanwhile (bench/host/witness.py): waited_s cpu_s switches other_s steal_s throttled_s
     twin         A/A: one sample of a cell's kernel in a second process of its own; as `sample`
     worker       what a worker has loaded: launch kernel threads revision twin libraries threading_layer affinity
     step         one sample of a training step: model launch round order steps seconds(per step)
@@ -187,6 +187,11 @@ def load(run: str | Path) -> Run:
             read[name] = {}
             warnings.append(str(error))
     return Run(folder, read["environment"], read["plan"], lines, warnings)
+
+
+def opened(run: str | Path | Run) -> Run:
+    """A run, read if it is not yet."""
+    return run if isinstance(run, Run) else load(run)
 
 
 def latest(runs: str | Path = "runs") -> Path:

@@ -8,9 +8,9 @@ from time import perf_counter
 from typing import Any
 
 import mlp
-from bench.plan import Cell, check_memory, frozen, names_in
+from bench.isolation.trial import spare_this_process
+from bench.plans.plan import Cell, check_memory, frozen, names_in
 from bench.records import Line
-from bench.trial import spare_this_process
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.compare import Comparison
     from bench.records import Run
+    from bench.verdicts.compare import Comparison
 
     Runs = str | Path | Run | Sequence[str | Path | Run]
 
@@ -87,7 +87,7 @@ def show(run: str | Path | Run, baseline: str | None = None, brief: bool = False
 
 
 def show_comparison(comparison: Comparison) -> None:
-    """Print what `bench.compare` found: a row for each cell, and what came of it in a sentence."""
+    """Print what `bench.verdicts.compare` found: a row for each cell, and what came of it in a sentence."""
     from reports import verdicts
 
     verdicts.show(comparison)

@@ -14,7 +14,9 @@ from reports.canvas import PHONE, SETTINGS, SLIDE, WIDE, Canvas, standalone
 from reports.climb import climb
 from reports.layers import layers
 from reports.rates import rates
-from reports.selection import Comparison, Ladder, Selection, Training, ladders
+from reports.roofline import roofline, under_roofs
+from reports.selection import Comparison, Ladder, Selection, Training, label, ladders
+from reports.sentences import level
 from reports.shapes import shapes
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ def charts(selections: Sequence[Selection], baseline: str | None = None) -> list
     found: list[Chart] = []
     for selection in selections:
         beside = f" – {selection.name}" if len(selections) > 1 else ""
+        roofed: set[tuple[str, int]] = (
+            set()
+        )  # the comparison with most cells stands for others under the same roofs
         for comparison in selection.comparisons:
             where = comparison.name + beside
             if any(map(comparison.line, comparison.cells)):
@@ -63,6 +68,19 @@ def charts(selections: Sequence[Selection], baseline: str | None = None) -> list
                         f"GFLOP/s by shape: {where}",
                         "Each row is one shape, m × n × k; the further right, the faster.",
                         partial(shapes, comparison),
+                    )
+                )
+            roofs = comparison.dtype, comparison.threads
+            if roofs not in roofed and under_roofs(comparison):
+                roofed.add(roofs)
+                found.append(
+                    Chart(
+                        "rates",
+                        "roofline",
+                        f"The roofline: {where}",
+                        "The flat roof is the multiply-add peak, the slanted ones are what each level of the memory "
+                        "can feed; a point far below every roof is bound by its own instructions.",
+                        partial(roofline, comparison),
                     )
                 )
             for ladder in ladders(comparison, baseline):
@@ -138,12 +156,16 @@ def _numbered(found: list[Chart]) -> list[Chart]:
 def _seen_in_rates(comparison: Comparison) -> str:
     largest = next(n for n in reversed(comparison.sizes) if comparison.at((n, n, n)))
     there = comparison.at((largest, largest, largest))
-    best = min(there, key=lambda kernel: there[kernel].seconds.value)
-    share = there[best].share_of_peak.value
+    first = level(comparison, there)
+    share = there[first[0]].share_of_peak.value
     reach = f", {wording.percent(share)} of the measured peak (dashed)" if math.isfinite(share) else ""
-    rate = wording.gflops(there[best].rate.value)
+    lead = (
+        f"{first[0]} is the fastest with"
+        if len(first) == 1
+        else f"{wording.listed(first)} cannot be told apart:"
+    )
     return (
-        f"At n = {largest} {best} is the fastest with {rate} GFLOP/s{reach}; "
+        f"At n = {largest} {lead} {wording.gflops(there[first[0]].rate.value)} GFLOP/s{reach}; "
         "both axes are logarithmic, shaded ticks are 95 % intervals."
     )
 
@@ -153,6 +175,8 @@ def _seen_in_ladder(ladder: Ladder) -> str:
     hollow = (
         "; hollow bars are predictions, not measurements" if any(r.predicted for r in ladder.rungs) else ""
     )
+    if not best.predicted and not ladder.differs(best):
+        return f"Nothing here is faster than {ladder.baseline} by more than the noise{hollow}."
     return (
         f"From {ladder.baseline} to {best.kernel} is a factor of "
         f"{wording.factor(best.speedup.value).rstrip('×')}{wording.within(best.speedup)}{hollow}."
@@ -162,8 +186,8 @@ def _seen_in_ladder(ladder: Ladder) -> str:
 def _seen_in_step(training: Training) -> str:
     slow, fast = training.profiles[0], training.profiles[-1]
     if slow is fast:
-        return f"With {fast.result.kernel} a step takes {wording.duration(fast.step)}."
+        return f"With {label(fast.result)} a step takes {wording.duration(fast.step)}."
     return (
         f"The same network, the same numbers: a step takes {wording.duration(slow.step)} with "
-        f"{slow.result.kernel} and {wording.duration(fast.step)} with {fast.result.kernel}."
+        f"{label(slow.result)} and {wording.duration(fast.step)} with {label(fast.result)}."
     )

@@ -51,9 +51,7 @@ def climb(ladder: Ladder, canvas: Canvas) -> Figure:
 
 
 def _note(rung: Rung, ladder: Ladder) -> str:
-    if rung.predicted:
-        return "predicted, not run"
-    return "baseline" if rung.kernel == ladder.baseline else wording.bounds(rung.speedup)
+    return "predicted, not run" if rung.predicted else ladder.sure(rung)
 
 
 def _bar(axes: Axes, canvas: Canvas, ladder: Ladder, rung: Rung, y: float, thick: float) -> None:

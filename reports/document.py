@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import statistics
 from bench.records import number
-from bench.statistics import Profile, Result
-from reports import charts, palette, svg, tables, wording
+from bench.verdicts import statistics
+from bench.verdicts.statistics import Floor, Profile, Result
+from reports import charts, costs, palette, remarks, svg, tables, wording
 from reports.machine import machine
-from reports.selection import Ladder, Selection, ladders, measured
-from reports.sentences import findings
+from reports.selection import Ladder, Selection, label, ladders, measured, unusual
+from reports.sentences import claims, findings
 
 STATUS = {"ok": "✓", "skipped": "↷", "unavailable": "○"}  # everything else is trouble
-TROUBLE = "✗"
-CEILINGS = {"fma": "multiply-adds", "dram-read": "memory read", "dram-copy": "memory copy"}
+TROUBLE, DOUBT = "✗", "?"
+ENDED = {"narrow": "stopped: narrow enough", "budget": "stopped: no time left"}
+KINDS = ("read", "write", "copy")
 
 
 def render(selections: Sequence[Selection], baseline: str | None = None) -> str:
@@ -86,7 +87,12 @@ def _title(selections: Sequence[Selection]) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table of every cell, as words; `rate` is GFLOP/s."""
+    """A row of the table of every cell, as words; `rate` is GFLOP/s.
+
+    launches, ended  how many there were, and what ended the sampling where it was not the plan
+    bound, why       what bounds it, in short and at length
+    doubts           sentences, the most serious first
+    """
 
     kernel: str
     problem: str
@@ -96,10 +102,14 @@ class Cell:
     trouble: bool
     reason: str
     launches: str
+    ended: str
     time: str
     interval: str
     rate: str
+    bound: str
+    why: str
     error_ratio: str
+    doubts: list[str]
 
 
 def _run(selection: Selection, baseline: str | None, several: bool) -> dict[str, Any]:
@@ -115,8 +125,11 @@ def _run(selection: Selection, baseline: str | None, several: bool) -> dict[str,
         "several": several,
         "time": str(environment.get("time") or "")[:16].replace("T", " "),
         "command": shlex.join(map(str, command)) if isinstance(command, list) else command,
-        "machine": machine(environment),
+        "machine": machine(environment, selection.run.of("worker")),
         "ceilings": _ceilings(selection),
+        "floors": [_floor(one) for one in selection.floors],
+        "doubts": _doubts(selection),
+        "doubted": sum(bool(cell.doubts) for cell in cells),
         "ladders": [_ladder(one) for group in selection.comparisons for one in ladders(group, baseline)],
         "profiles": [
             _profile(one) for training in selection.trainings for one in reversed(training.profiles)
@@ -132,17 +145,15 @@ def _run(selection: Selection, baseline: str | None, several: bool) -> dict[str,
 def _cell(result: Result) -> Cell:
     problem, cell = result.problem, result.cell
     if problem:
-        order = f"{problem.get('op_a') or 'n'}{problem.get('op_b') or 'n'}"
-        what = " ".join(
-            [
-                wording.shape(problem["m"], problem["n"], problem["k"]),
-                str(problem.get("dtype", "")),
-                "" if order == "nn" else order,
-            ]
-        )
+        what = wording.shape(problem["m"], problem["n"], problem["k"])
+        what = ", ".join([f"{what} {problem.get('dtype', '')}".strip(), *unusual(problem)])
     else:
         what = f"step of {wording.architecture(result.model)}"
-    setting = [str(cell[key]) for key in ("cache", "via") if cell.get(key)]
+    setting = [
+        f"{cell['cache']} cache" if cell.get("cache") not in (None, "hot") else "",
+        f"via {cell['via']}" if cell.get("via") not in (None, "prepared") else "",
+    ]
+    doubted = [sentence for _, sentence in remarks.doubts(result)]
     status = "ok" if measured(result) else "no whole launch" if result.status == "ok" else result.status
     predicted = number(cell.get("predicted_s"))
     seconds = result.seconds
@@ -150,64 +161,115 @@ def _cell(result: Result) -> Cell:
     if predicted and not seconds.n:
         time = f"{wording.duration(predicted)} predicted"
     return Cell(
-        kernel=result.kernel,
-        problem=what.strip(),
+        kernel=label(result),
+        problem=what,
         status=status,
-        mark=STATUS.get(status, TROUBLE),
-        setting=", ".join([wording.plural(result.threads, "thread"), *setting]),
+        mark=DOUBT if doubted else STATUS.get(status, TROUBLE),
+        setting=", ".join(part for part in (wording.plural(result.threads, "thread"), *setting) if part),
         trouble=status not in STATUS,
         reason=str(cell.get("reason") or ""),
         launches=str(seconds.n or wording.NOTHING),
+        ended=ENDED.get(str(cell.get("ended")), ""),
         time=time,
         interval=wording.durations(seconds),
         rate=wording.gflops(result.rate.value),
+        bound=costs.bound(result),
+        why=costs.why(result),
         error_ratio=wording.digits(number(cell.get("error_ratio"))),
+        doubts=doubted,
     )
 
 
-def _ceilings(selection: Selection) -> list[tuple[str, str]]:
-    """Every ceiling of a run, per dtype and threads."""
-    kinds = {
-        (line["ceiling"], line["dtype"], line["threads"], line.get("unit")): None
-        for line in selection.run.of("ceiling")
+def _doubts(selection: Selection) -> list[str]:
+    """What disturbed the cells that the findings rest on, one sentence for alike ones."""
+    rests = {id(result): result for claim in claims(selection) for result in claim.rests_on}.values()
+    return [
+        f"{remarks.places(remark.cells, len(rests), 'all that the findings rest on')}: {remark.sentence}"
+        for remark in remarks.remarks(rests)
+    ]
+
+
+def _floor(floor: Floor) -> dict[str, str]:
+    return {
+        "class": remarks.CLASSES.get(floor.size_class, floor.size_class),
+        "threads": str(floor.threads),
+        "kernel": floor.kernel,
+        "ratio": wording.digits(floor.ratio.value),
+        "interval": wording.bounds(floor.ratio),
+        "floor": remarks.bound(floor.value),
     }
-    found = []
-    for ceiling, dtype, threads, unit in sorted(kinds, key=lambda kind: kind[0] != "fma"):
-        best = statistics.peak(selection.run, ceiling, dtype, threads)
-        of = ", ".join(str(part) for part in (dtype, wording.plural(threads, "thread")) if part)
-        found.append((f"{CEILINGS.get(ceiling, ceiling)}, {of}", wording.scaled(best, f"{unit or ''}/s")))
-    return found
+
+
+def _ceilings(selection: Selection) -> dict[str, Any]:
+    """The run's ceilings: rows of GFLOP/s by dtype, and of GB/s by level, a column (or three) for each thread count."""
+    lines = selection.run.of("ceiling")
+    counts = sorted({line["threads"] for line in lines})
+
+    def rate(ceiling: str, dtype: str | None, threads: int) -> str:
+        return wording.gflops(statistics.peak(selection.run, ceiling, dtype, threads))
+
+    dtypes = dict.fromkeys(line["dtype"] for line in lines if line["ceiling"] == "fma")
+    bandwidths = {line["ceiling"] for line in lines if line["ceiling"] != "fma"}
+    levels = sorted(
+        {name.partition("-")[0] for name in bandwidths}, key=lambda level: (level == "dram", level)
+    )
+    kinds = [kind for kind in KINDS if any(name.endswith(kind) for name in bandwidths)]
+    return {
+        "threads": [wording.plural(count, "thread") for count in counts],
+        "kinds": kinds,
+        "flops": [(dtype, [rate("fma", dtype, count) for count in counts]) for dtype in dtypes],
+        "bytes": [
+            (level.upper(), [rate(f"{level}-{kind}", None, count) for count in counts for kind in kinds])
+            for level in levels
+        ],
+    }
 
 
 def _ladder(ladder: Ladder) -> dict[str, Any]:
     known = ideas()
-    rows = []
+    rows, best = [], ladder.rungs[-1]
     for rung in ladder.rungs:
         result, predicted = rung.result, rung.predicted
-        sure = (
-            "predicted"
-            if predicted
-            else "baseline"
-            if rung.kernel == ladder.baseline
-            else wording.bounds(rung.speedup)
-        )
         rows.append(
             {
                 "kernel": rung.kernel,
                 "idea": known.get(result.kernel, ""),
                 "predicted": bool(predicted),
                 "time": wording.duration(predicted or result.seconds.value),
+                "doubts": "; ".join(sentence for _, sentence in remarks.doubts(result)),
                 "rate": wording.gflops(result.rate.value),
                 "share": wording.share(result.share_of_peak.value),
                 "speedup": wording.factor(rung.speedup.value),
-                "interval": sure,
+                "interval": ladder.sure(rung),
+                "bound": costs.bound(result),
+                "why": costs.why(result),
             }
         )
     return {
         "title": f"{wording.shape(*ladder.shape)}, {ladder.comparison.name}",
         "baseline": ladder.baseline,
         "rows": rows,
+        "why": f"{best.kernel} is bound by {costs.why(best.result)}." if costs.why(best.result) else "",
+        "floor": f"{remarks.floor_under(ladder)}.",
+        "starts": _starts(ladder),
     }
+
+
+def _starts(ladder: Ladder) -> list[tuple[str, tuple[str, ...]]]:
+    """Kernel, and what its first call costs; [] where no run of later days has it on record."""
+    found = costs.starts(ladder)
+    if not any(start.payback or start.compiles for start in found):
+        return []
+    return [
+        (
+            start.kernel,
+            (
+                *(wording.duration(seconds) for seconds in (start.anew, start.cached, start.call)),
+                costs.pays(start) or "starts first",
+            ),
+        )
+        for start in found
+    ]
 
 
 def ideas() -> dict[str, str]:
@@ -219,7 +281,7 @@ def ideas() -> dict[str, str]:
 
 def _profile(profile: Profile) -> dict[str, Any]:
     return {
-        "kernel": profile.result.kernel,
+        "kernel": label(profile.result),
         "model": wording.architecture(profile.result.model),
         "step": wording.duration(profile.step),
         "rows": [

@@ -10,10 +10,10 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from bench.statistics import Profile, Row
+from bench.verdicts.statistics import Profile, Row
 from reports import palette, wording
 from reports.canvas import SMALL, Canvas, extent, flow, widest
-from reports.selection import Training
+from reports.selection import Training, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def layers(training: Training, canvas: Canvas, shares: bool = False) -> Figure:
     profiles = training.profiles
     lengths = [max(one.step, _total(one)) / (one.step if shares else 1.0) for one in profiles]
     numbers = [f"{wording.duration(profile.step)} a step" for profile in profiles]
-    names = [profile.result.kernel for profile in profiles]
+    names = [label(profile.result) for profile in profiles]
     step = 74.0 if canvas.narrow else 60.0
     left = 16.0 if canvas.narrow else widest(names) + 44
     right = 16.0 if canvas.narrow else widest(numbers) + 26
@@ -48,8 +48,8 @@ def layers(training: Training, canvas: Canvas, shares: bool = False) -> Figure:
         y = step * at + (38 if canvas.narrow else 24)
         _stack(axes, canvas, profile, y, scale / (profile.step if shares else 1.0), width / full)
         name = step * at + 12 if canvas.narrow else y
-        canvas.mark(axes, 5 if canvas.narrow else 16 - left, name, profile.result.kernel)
-        canvas.text(axes, 18 if canvas.narrow else 28 - left, name, profile.result.kernel, weight="bold")
+        canvas.mark(axes, 5 if canvas.narrow else 16 - left, name, label(profile.result))
+        canvas.text(axes, 18 if canvas.narrow else 28 - left, name, label(profile.result), weight="bold")
         end = lengths[at] * scale * width / full
         place, side = (width, "right") if canvas.narrow else (end + 12, "left")
         canvas.text(axes, place, name, numbers[at], ha=side)

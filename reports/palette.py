@@ -92,7 +92,8 @@ def ladder(names: Iterable[str]) -> list[str]:
     """Kernel names, each once, in the order of the ladder; those it does not know come last, by name."""
 
     def rung(name: str) -> tuple[int, str]:
-        known = (name, name.partition(":")[0], name.partition("-")[0])
+        plain = name.partition(" ")[0]  # what follows is a revision
+        known = (plain, plain.partition(":")[0], plain.partition("-")[0])
         return next((LADDER.index(part) for part in known if part in LADDER), len(LADDER)), name
 
     return sorted(set(names), key=rung)

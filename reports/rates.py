@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.statistics import Result
+from bench.verdicts.statistics import Result
 from reports import labels, wording
 from reports.canvas import BOLD, SMALL, TYPE, Canvas, extent, log_ticks, widest
 from reports.selection import Comparison
@@ -52,19 +52,25 @@ def rates(comparison: Comparison, canvas: Canvas) -> Figure:
         kernel: to_pixels.transform([(n, result.rate.value / 1e9) for n, result in points])
         for kernel, points in lines.items()
     }
-    _names(axes, canvas, corners, ends, (width, height))
+    names(axes, canvas, corners, ends, (width, height))
     canvas.text(axes, -left + 2, -20, "GFLOP/s", "muted", size=SMALL)
     under = "n (all three sides of the product)"
     canvas.text(axes, width / 2, height + 34, under, "muted", size=SMALL, ha="center")
     return figure
 
 
-def _names(
-    axes: Axes, canvas: Canvas, corners: dict[str, np.ndarray], ends: list[str], size: tuple[float, float]
+def names(
+    axes: Axes,
+    canvas: Canvas,
+    corners: dict[str, np.ndarray],
+    ends: list[str],
+    size: tuple[float, float],
+    others: np.ndarray | None = None,
 ) -> None:
     """Write each kernel at the end of its line: in a column on the right, or amid the figure if it stops early.
 
     corners  kernel -> (N, 2) pixels of its points; ends  kernels that reach the right edge
+    others   (N, 2) pixels of other lines on which no name should lie
     """
     width, height = size
     places = labels.spread([corners[kernel][-1, 1] for kernel in ends], GAP, 4, height - 4)
@@ -78,7 +84,7 @@ def _names(
                 "clip_on": False,
             }
             axes.plot([x + 6, width + 12], [at, y], linewidth=0.8, alpha=0.7, **how)
-    dense = np.concatenate([_along(points) for points in corners.values()])
+    dense = np.concatenate([*map(along, corners.values()), *([] if others is None else [others])])
     taken: list[labels.Box] = []
     for kernel, points in corners.items():
         if kernel not in ends:
@@ -142,7 +148,7 @@ def _fit(sizes: list[int], octave: float) -> bool:
     return all(math.log2(n / below) * octave > extent(str(n)) + 8 for n, below in pairwise(sizes))
 
 
-def _along(corners: np.ndarray) -> np.ndarray:
+def along(corners: np.ndarray) -> np.ndarray:
     """(N, 2) points every few pixels along a polyline."""
     dense = [corners[:1]]
     for start, end in pairwise(corners):

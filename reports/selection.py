@@ -8,23 +8,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.public import without_places
-from bench.records import Line, Run, canonical, load, number
-from bench.statistics import Interval, Profile, Result, peak, profiles, results, speedup
+from bench.exchange.public import without_places
+from bench.records import Line, Run, canonical, number
+from bench.records import opened as opened_run
+from bench.verdicts.bounds import bandwidths
+from bench.verdicts.compare import FASTER, SLOWER, verdict
+from bench.verdicts.statistics import (
+    Floor,
+    Interval,
+    Profile,
+    Result,
+    floor_for,
+    floors,
+    peak,
+    profiles,
+    results,
+    speedup,
+)
 from reports import palette, wording
 
 Shape = tuple[int, int, int]
 Runs = str | Path | Run | Sequence[str | Path | Run]
 
+# Stands in for the floor of a run without A/A: a smaller difference is not called one.
+UNKNOWN_FLOOR = 0.10
+
 
 def opened(runs: Runs) -> list[Run]:
     """Runs, folders of runs or one of them, read. Raises RunError where there is nothing to read."""
     several = [runs] if isinstance(runs, (str, Path, Run)) else list(runs)
-    return [run if isinstance(run, Run) else load(run) for run in several]
+    return [opened_run(run) for run in several]
 
 
 def shape(result: Result) -> Shape:
     return tuple(int(result.problem[axis]) for axis in "mnk")  # type: ignore[return-value]
+
+
+def label(result: Result) -> str:
+    """The kernel, and of another git revision's (`compare --against`) that revision."""
+    revision = result.cell.get("revision")
+    return f"{result.kernel} {str(revision)[:12]}" if revision else result.kernel
 
 
 def measured(result: Result) -> bool:
@@ -32,12 +55,25 @@ def measured(result: Result) -> bool:
     return result.status == "ok" and result.seconds.n > 0
 
 
+def told_apart(ratio: Interval, floor: float) -> bool:
+    """True if a ratio is a difference: its interval excludes 1, and it is further from 1 than the floor.
+
+    floor  as `floor_for` gives it; of a run without A/A (NaN) UNKNOWN_FLOOR. A single launch has no interval, and is
+           held against the floor alone.
+    """
+    floor = floor if math.isfinite(floor) else UNKNOWN_FLOOR
+    if ratio.n > 1:
+        return verdict(ratio, floor) in (FASTER, SLOWER)
+    return abs(math.log(ratio.value)) > math.log1p(floor)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Products that differ in nothing but the kernel and m, n, k.
 
-    cells  kernel -> shape -> result, kernels in ladder order, shapes rising
-    peak   the FMA rate measured for this dtype and these threads, FLOP/s; NaN if it was not
+    cells   kernel -> shape -> result, kernels in ladder order, shapes rising
+    peak    the FMA rate measured for this dtype and these threads, FLOP/s; NaN if it was not
+    floors  what a kernel against itself came to in this run
     """
 
     run: Run
@@ -46,6 +82,14 @@ class Comparison:
     threads: int
     cells: dict[str, dict[Shape, Result]]
     peak: float
+    floors: Sequence[Floor] = ()
+
+    @property
+    def bandwidths(self) -> dict[str, float]:
+        """Level -> B/s of its fastest kind of pass on as many threads; {} where none was measured."""
+        names = dict.fromkeys(line["ceiling"] for line in self.run.of("ceiling") if line["ceiling"] != "fma")
+        rates = bandwidths({name: peak(self.run, name, None, self.threads) for name in names})
+        return {level: max(kinds.values()) for level, kinds in sorted(rates.items(), key=_near)}
 
     @property
     def shapes(self) -> list[Shape]:
@@ -68,10 +112,19 @@ class Comparison:
             kernel: row[shape] for kernel, row in self.cells.items() if shape in row and measured(row[shape])
         }
 
+    def floor(self, result: Result) -> float:
+        """The A/A floor of a result's size class and threads, as a fraction; NaN where it was not measured."""
+        return floor_for(self.floors, result)
+
     def line(self, kernel: str) -> list[tuple[int, Result]]:
         """Size and result of a kernel's measured square products."""
         row = self.cells[kernel]
         return [(n, row[n, n, n]) for n in self.sizes if (n, n, n) in row and measured(row[n, n, n])]
+
+
+def _near(level: tuple[str, Any]) -> tuple[bool, str]:
+    """L1, L2, L3, DRAM."""
+    return level[0] == "DRAM", level[0]
 
 
 def comparisons(run: Run, found: Iterable[Result]) -> list[Comparison]:
@@ -87,7 +140,11 @@ def comparisons(run: Run, found: Iterable[Result]) -> list[Comparison]:
         for field in setting
         if len({canonical(other.get(field)) for other in settings.values()}) > 1
     }
-    made = [_comparison(run, members, _title(settings[key], varying)) for key, members in groups.items()]
+    measured_floors = floors(members for group in groups.values() for members in group)
+    made = [
+        _comparison(run, members, _title(settings[key], varying), measured_floors)
+        for key, members in groups.items()
+    ]
     return sorted(
         made, key=lambda group: -sum(measured(r) for row in group.cells.values() for r in row.values())
     )
@@ -111,34 +168,41 @@ PLAIN = {
 }
 
 
+ORDERS = {"tn": "Aᵀ B", "nt": "A Bᵀ", "tt": "Aᵀ Bᵀ"}
+SAID = {"cache": "{} cache", "data": "{} data", "batch": "batch of {}"}
+
+
 def _title(setting: Line, varying: set[str]) -> str:
+    parts = [str(setting.get("dtype", "")), wording.plural(setting.get("threads") or 1, "thread")]
+    return ", ".join(part for part in (*parts, *unusual(setting, varying)) if part)
+
+
+def unusual(setting: Line, varying: Iterable[str] = ()) -> list[str]:
+    """What of a product's setting is not plain, in words; fields of `varying` in any case."""
     order = f"{setting.get('op_a') or 'n'}{setting.get('op_b') or 'n'}"
-    words = {"nn": "", "tn": "Aᵀ B", "nt": "A Bᵀ", "tt": "Aᵀ Bᵀ"}
-    parts = [
-        str(setting.get("dtype", "")),
-        wording.plural(setting.get("threads") or 1, "thread"),
-        words.get(order, order),
-    ]
-    for field in sorted(set(setting) - {"dtype", "threads", "op_a", "op_b"}):
+    parts = [ORDERS.get(order, order)] if order != "nn" else []
+    for field in sorted(set(setting) - {"m", "n", "k", "dtype", "threads", "op_a", "op_b"}):
         value = setting[field]
         worth_saying = value != PLAIN[field] if field in PLAIN else field in varying
         if value is not None and worth_saying:
-            parts.append(f"{field} {value}")
-    return ", ".join(part for part in parts if part)
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            parts.append(SAID.get(field, f"{field} {{}}").format(text))
+    return parts
 
 
-def _comparison(run: Run, members: list[Result], title: str) -> Comparison:
+def _comparison(run: Run, members: list[Result], title: str, floors: Sequence[Floor]) -> Comparison:
     sources: dict[str, set[Any]] = {}
     for result in members:
-        sources.setdefault(result.kernel, set()).add(result.cell.get("source"))
+        sources.setdefault(label(result), set()).add(result.cell.get("source"))
     cells: dict[str, dict[Shape, Result]] = {}
     for result in members:
-        several = len(sources[result.kernel]) > 1  # two versions of a kernel in one run
-        label = f"{result.kernel} {str(result.cell.get('source'))[:6]}" if several else result.kernel
-        cells.setdefault(label, {})[shape(result)] = result
+        name = label(result)
+        if len(sources[name]) > 1:  # two versions of a kernel in one run
+            name += f" {str(result.cell.get('source'))[:6]}"
+        cells.setdefault(name, {})[shape(result)] = result
     dtype, threads = members[0].problem.get("dtype", ""), members[0].threads
     ordered = {kernel: cells[kernel] for kernel in palette.ladder(cells)}
-    return Comparison(run, title, dtype, threads, ordered, peak(run, "fma", dtype, threads))
+    return Comparison(run, title, dtype, threads, ordered, peak(run, "fma", dtype, threads), floors)
 
 
 @dataclass(frozen=True)
@@ -163,6 +227,22 @@ class Ladder:
     shape: Shape
     baseline: str
     rungs: list[Rung]
+
+    @property
+    def base(self) -> Result:
+        return self.comparison.cells[self.baseline][self.shape]
+
+    def differs(self, rung: Rung) -> bool:
+        """True if a measured rung is faster or slower than the baseline, and not within the noise."""
+        return told_apart(rung.speedup, self.comparison.floor(rung.result))
+
+    def sure(self, rung: Rung, noise: str = "within the noise") -> str:
+        """What stands beside a rung's speed-up: its interval, or what is to be known instead."""
+        if rung.predicted:
+            return "predicted"
+        if rung.kernel == self.baseline:
+            return "baseline"
+        return wording.bounds(rung.speedup) if self.differs(rung) else noise
 
 
 def ladders(comparison: Comparison, baseline: str | None = None) -> list[Ladder]:
@@ -225,7 +305,8 @@ def trainings(run: Run) -> list[Training]:
 class Selection:
     """A run, read once and sorted for everything that is drawn from it.
 
-    name  the run's folder, and its host where the runs are of several
+    name    the run's folder, and its host where the runs are of several
+    floors  what a kernel against itself came to, by size class and threads
     """
 
     run: Run
@@ -233,12 +314,13 @@ class Selection:
     results: list[Result]
     comparisons: list[Comparison]
     trainings: list[Training]
+    floors: Sequence[Floor] = ()
 
     @property
     def kernels(self) -> list[str]:
         """Every kernel label, in ladder order."""
         labels = {label for comparison in self.comparisons for label in comparison.cells}
-        return palette.ladder(labels | {result.kernel for result in self.results})
+        return palette.ladder(labels | {label(result) for result in self.results})
 
 
 def select(runs: Iterable[Run], baseline: str | None = None, public: bool = False) -> list[Selection]:
@@ -256,9 +338,8 @@ def select(runs: Iterable[Run], baseline: str | None = None, public: bool = Fals
 def _selected(run: Run, several_hosts: bool) -> Selection:
     host = run.environment.get("host")
     name = f"{run.path.name} ({host})" if host and several_hosts else run.path.name
-    # a revision beside the working tree is for `compare` alone: here it would be the same kernel twice
-    found = [result for result in results(run) if not result.cell.get("revision")]
-    return Selection(run, name, found, comparisons(run, found), trainings(run))
+    found = results(run)
+    return Selection(run, name, found, comparisons(run, found), trainings(run), floors(found))
 
 
 def _must_know(baseline: str | None, selections: Iterable[Selection]) -> None:

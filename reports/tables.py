@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Run
-from bench.statistics import Profile, Row
-from reports import wording
-from reports.selection import Comparison, Ladder, ladders, measured, select
+from bench.verdicts.statistics import Profile, Result, Row
+from reports import alike, costs, remarks, wording
+from reports.selection import Comparison, Ladder, label, ladders, measured, select
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # what stands where a number is missing: at most seven letters, for 80 columns
 MARKS = {"unavailable": "n/a", "impossible": "imposs."}
 COLUMNS = 7
+HANDFUL = 4
 
 
 def sweep(comparison: Comparison) -> Group:
@@ -31,32 +33,59 @@ def sweep(comparison: Comparison) -> Group:
     return titled(f"GFLOP/s: {comparison.name}", *parts)
 
 
-def ladder(ladder: Ladder) -> Group:
-    """Slowest first: time, GFLOP/s, % of peak, times faster than the baseline, with the 95 % interval."""
+def ladder(ladder: Ladder, told: Container[str] = ()) -> Group:
+    """Slowest first: time, GFLOP/s, % of peak, times faster than the baseline, its 95 % interval, what bounds it.
+
+    Below, but for what the reader was `told` already: what compiling costs, and what a kernel against itself came to.
+    """
     title = f"{wording.shape(*ladder.shape)}, {ladder.comparison.name}: against {ladder.baseline}"
-    table = new_table("kernel", "time", "GFLOP/s", "% of peak", "times faster", "95 % interval")
+    bounds = {rung.kernel: costs.bound(rung.result, brief=True) for rung in ladder.rungs}
+    known = any(bounds.values())
+    columns = ("time", "GFLOP/s", "% peak", "speed-up", "95 % interval", *(["bound by"] if known else []))
+    table = new_table("kernel", *columns, gap=2)
     for rung in ladder.rungs:
         result, speedup = rung.result, wording.factor(rung.speedup.value)
-        if rung.predicted:
-            row = (wording.duration(rung.predicted), wording.NOTHING, wording.NOTHING, speedup, "predicted")
-        else:
-            sure = "baseline" if rung.kernel == ladder.baseline else wording.bounds(rung.speedup)
-            row = (
-                wording.duration(result.seconds.value),
-                wording.gflops(result.rate.value),
-                wording.share(result.share_of_peak.value),
-                speedup,
-                sure,
-            )
+        seconds, rate, share = rung.predicted or result.seconds.value, wording.NOTHING, wording.NOTHING
+        if not rung.predicted:
+            rate, share = wording.gflops(result.rate.value), wording.share(result.share_of_peak.value)
+        sure = ladder.sure(rung, "within noise")
+        row = (
+            wording.duration(seconds),
+            rate,
+            share,
+            speedup,
+            sure,
+            *([bounds[rung.kernel]] if known else []),
+        )
         add_row(table, rung.kernel, *row)
-    return titled(title, table)
+    return titled(title, table, *(line for line in notes(ladder) if line not in told))
+
+
+def notes(ladder: Ladder) -> list[str]:
+    """The lines under a ladder."""
+    return [*costs.compiling(ladder), remarks.floor_under(ladder)]
+
+
+def doubts(results: Sequence[Result]) -> Group | None:
+    """What spoils a run's results: the most serious first, alike ones together, a handful of them."""
+    found = remarks.remarks(results)
+    if not found:
+        return None
+    cells = {id(result) for remark in found for result in remark.cells}
+    measured_ones = sum(map(measured, results))
+    lines = [
+        f"{remarks.places(remark.cells, measured_ones)}: {remark.sentence}" for remark in found[:HANDFUL]
+    ]
+    if len(found) > HANDFUL:
+        lines.append(f"and {len(found) - HANDFUL} more in the report")
+    return titled(f"In doubt: {len(cells)} of {wording.plural(measured_ones, 'measured cell')}", *lines)
 
 
 def profile(profile: Profile) -> Group:
     """A row per operation of the step, their total, the remainder, and what the rows account for."""
     model = wording.architecture(profile.result.model)
     threads = wording.plural(profile.result.threads, "thread")
-    title = f"{profile.result.kernel}: a training step of {model}, {threads}"
+    title = f"{label(profile.result)}: a training step of {model}, {threads}"
     table = new_table("op", *PROFILE)
     for row in profile.rows:
         add_row(table, operation(row), *figures(row, profile.peak))
@@ -75,14 +104,18 @@ def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
 
     console = Console()
     (selected,) = select([run], baseline)
+    told: set[str] = set()
     for comparison in selected.comparisons:
         console.print(sweep(comparison))
         for first in ladders(comparison, baseline)[:1]:
-            console.print(ladder(first))
+            console.print(ladder(first, told))
+            told |= set(notes(first))
+    if (doubted := doubts(selected.results)) is not None:
+        console.print(doubted)
     for result in selected.results:
         if result.model and not measured(result):
             console.print(
-                f"{result.kernel}: {result.status} ({result.cell.get('reason') or 'no whole launch'})",
+                f"{label(result)}: {result.status} ({result.cell.get('reason') or 'no whole launch'})",
                 markup=False, soft_wrap=True,
             )  # fmt: skip
     for training in selected.trainings:
@@ -195,19 +228,20 @@ def _shapes(comparison: Comparison) -> Table:
 
 
 def _reasons(comparison: Comparison) -> list[str]:
-    """One line for each kernel, status and reason among the cells without a time."""
-    told: dict[tuple[str, str, str], list[str]] = {}
+    """One line for each kernel and status among the cells without a time, where the reasons are alike."""
+    told: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
     for kernel, row in comparison.cells.items():
         for shape, result in row.items():
             if not measured(result):
                 why = result.cell.get("reason") or ("no whole launch" if result.status == "ok" else "")
-                told.setdefault((kernel, result.status, why), []).append(
-                    wording.shape(*shape).removeprefix("n = ")
-                )
-    return [
-        f"{kernel} at {', '.join(where)}: {status}{f' ({why})' if why else ''}"
-        for (kernel, status, why), where in told.items()
-    ]
+                where = wording.shape(*shape).removeprefix("n = ")
+                told.setdefault((kernel, result.status, alike.template(why)), []).append((where, why))
+    lines = []
+    for (kernel, status, _), members in told.items():
+        why = alike.together([why for _, why in members])
+        at = ", ".join(where for where, _ in members)
+        lines.append(f"{kernel} at {at}: {status}{f' ({why})' if why else ''}")
+    return lines
 
 
 def _compact(value: float | None) -> str:
@@ -229,14 +263,16 @@ def add_row(table: Table, *cells: str) -> None:
     table.add_row(*map(Text, cells))  # a kernel may be called [red]
 
 
-def new_table(first: str, *rest: str) -> Table:
+def new_table(first: str, *rest: str, gap: int | None = None) -> Table:
+    """`gap`: blanks between columns; default: three, and one where there are many columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1 if len(rest) < 9 else 0)
-    )
+    wide = 3 if len(rest) < 9 else 1  # one of them is the box's own
+    right = (gap or wide) // 2
+    padding = (0, right, 0, (gap or wide) - 1 - right)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
     table.add_column(Text(first), overflow="fold")
     for name in rest:
         table.add_column(Text(name), justify="right", no_wrap=True)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from bench.compare import SAME, SLOWER, UNKNOWN, Comparison, Mean, Pair
-from bench.statistics import Interval
+from bench.verdicts.compare import SAME, SLOWER, UNKNOWN, Comparison, Mean, Pair
+from bench.verdicts.statistics import Interval
 from reports import wording
 from reports.selection import PLAIN
 from reports.tables import add_row, new_table, titled

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from bench.statistics import Interval
+from bench.verdicts.statistics import Interval
 
 NOTHING = "–"
 
@@ -110,3 +111,9 @@ def architecture(model: dict[str, Any]) -> str:
 def plural(count: int, noun: str) -> str:
     """1 thread, 2 threads."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last

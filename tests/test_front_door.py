@@ -49,7 +49,7 @@ def test_every_command_has_help_and_a_place_in_the_readme(gemmlab_says, command)
 
 def test_the_suites_are_listed_with_what_they_are_for(gemmlab_says):
     """Text and JSON say the same; nothing is run."""
-    from bench.axes import suites
+    from bench.plans.axes import suites
 
     code, out, _ = gemmlab_says("sweep", "--suite", "help")
     assert code == 0

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import bench
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ["gemm", "mlp", "bench", "reports", "gemmlab"]  # from the ground up
 FILES = [path for room in ROOMS[:-1] for path in sorted((ROOT / room).rglob("*.py"))] + [ROOT / "gemmlab.py"]
@@ -39,6 +41,20 @@ def test_imports_only_go_down(path):
     rooms = {name.partition(".")[0] for name in imports(path)} & set(ROOMS)
     above = [room for room in rooms if ROOMS.index(room) > here]
     assert not above, f"{module(path)} imports upward: {above}"
+
+
+WINGS = ["records", "host", "isolation", "plans", "verdicts", "timing", "exchange"]  # of bench
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if module(p).startswith(tuple(f"bench.{wing}" for wing in WINGS))], ids=module
+)
+def test_a_wing_of_bench_uses_those_before_it_only(path):
+    """Nothing in them knows of the commands above."""
+    here = WINGS.index(module(path).split(".")[1])
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("bench.")}
+    known = set(WINGS[: here + 1]) | set(bench.__all__)
+    assert not used - known, f"{module(path)} imports {sorted(used - known)}"
 
 
 def test_no_module_imports_in_a_circle():

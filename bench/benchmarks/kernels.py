@@ -75,8 +75,8 @@ def threads(request):
 @pytest.fixture(scope="session")
 def peak():
     """(dtype, threads) -> FLOP/s of fused multiply-adds: the best sample so far, five more taken at each call."""
-    from bench.ceilings import Ceiling
-    from bench.environment import caches
+    from bench.host.environment import caches
+    from bench.timing.ceilings import Ceiling
 
     ceiling = cache(partial(Ceiling, "fma", caches=caches()))
     best: dict = {}

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 import gemm
-from bench import engine
-from bench.crew import Crew
-from bench.plan import Cell, Plan, source
+from bench.plans.plan import Cell, Plan, source
 from bench.records import Line
-from bench.statistics import geometric
-from bench.subjects import Product
+from bench.timing import engine
+from bench.timing.crew import Crew
+from bench.timing.subjects import Product
+from bench.verdicts.statistics import geometric
 from gemm.problems import Problem
 
 N, SAMPLES = 64, 200

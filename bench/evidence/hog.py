@@ -22,7 +22,7 @@ from time import perf_counter
 import bench
 import gemm
 from bench.records import Run
-from bench.statistics import Interval, results, speedup
+from bench.verdicts.statistics import Interval, results, speedup
 from gemm.problems import Problem
 
 # Spins and sleeps for random times of half a second in the mean.

@@ -14,7 +14,7 @@ from statistics import median
 from time import sleep
 
 from bench.evidence import spinning
-from bench.processes import Worker
+from bench.isolation.processes import Worker
 from gemm.problems import Problem
 from gemm.threads import available_cores
 

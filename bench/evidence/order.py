@@ -15,7 +15,7 @@ from statistics import median
 
 import bench
 from bench.records import Line, Run
-from bench.statistics import Interval, geometric, own_seconds, results, speedup
+from bench.verdicts.statistics import Interval, geometric, own_seconds, results, speedup
 
 
 def by_order(run: Run, kernels: tuple[str, str], first: Callable[[Line, Line], bool]) -> Interval:

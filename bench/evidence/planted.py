@@ -21,12 +21,12 @@ from time import perf_counter_ns
 import numpy as np
 
 import gemm
-from bench import engine
-from bench.compare import verdict
 from bench.evidence import planted_kernels
-from bench.plan import Cell, Plan, source
+from bench.plans.plan import Cell, Plan, source
 from bench.records import Run
-from bench.statistics import Result, floor_for, floors, results, speedup
+from bench.timing import engine
+from bench.verdicts.compare import verdict
+from bench.verdicts.statistics import Result, floor_for, floors, results, speedup
 from gemm.problems import Problem
 
 # Calls of some hundred microseconds: a percent is far above what a clock reading costs.

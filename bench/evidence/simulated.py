@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.plan import PRECISIONS
-from bench.statistics import Interval, Result, narrow, speedup
+from bench.plans.plan import PRECISIONS
+from bench.verdicts.statistics import Interval, Result, narrow, speedup
 
 ROUNDS = 5
 TRUTH = 1.03

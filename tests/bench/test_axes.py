@@ -3,9 +3,9 @@
 import pytest
 
 import gemm
-from bench.axes import SUITES, Sweep, load_toml, make_sweep, settings, suites
 from bench.commands import chosen_settings
-from bench.shapes import Shape
+from bench.plans.axes import SUITES, Sweep, load_toml, make_sweep, settings, suites
+from bench.plans.shapes import Shape
 from gemm.threads import available_cores
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import gemm
-from bench.bounds import TOLERANCE, bandwidths, bound, home, impossible, sentence
-from bench.ceilings import Ceiling, names
-from bench.environment import cache_instances, caches
+from bench.host.environment import cache_instances, caches
+from bench.timing.ceilings import Ceiling, names
+from bench.verdicts.bounds import TOLERANCE, bandwidths, bound, home, impossible, sentence
 from gemm.threads import get_threads, set_threads
 
 KiB, MiB = 1 << 10, 1 << 20

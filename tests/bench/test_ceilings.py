@@ -5,10 +5,10 @@ from statistics import median
 import numpy as np
 import pytest
 
-from bench import ceilings
-from bench.ceilings import KINDS, Ceiling, names, vector_widths
-from bench.environment import caches, last_cache, stream_size
-from bench.plan import ceiling_memory
+from bench.host.environment import caches, last_cache, stream_size
+from bench.plans.plan import ceiling_memory
+from bench.timing import ceilings
+from bench.timing.ceilings import KINDS, Ceiling, names, vector_widths
 from gemm.problems import DTYPES
 
 

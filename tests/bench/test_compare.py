@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from bench import compare
-from bench.compare import verdict, welch
 from bench.records import Run, cell_id
-from bench.statistics import Interval
+from bench.verdicts import compare
+from bench.verdicts.compare import verdict, welch
+from bench.verdicts.statistics import Interval
 
 NAN = math.nan
 ENVIRONMENT = {

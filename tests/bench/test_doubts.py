@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bench.doubts import doubts, humps
+from bench.verdicts.doubts import doubts, humps
 
 QUIET = {"waited_s": 0.0, "cpu_s": 0.02, "switches": 0, "other_s": 0.0, "steal_s": 0.0, "throttled_s": 0.0}
 

@@ -13,14 +13,15 @@ import psutil
 import pytest
 
 import bench
-from bench import ceilings, engine, statistics
-from bench.axes import Sweep
-from bench.crew import Crew, Member
-from bench.environment import caches
-from bench.plan import Cell, Plan
-from bench.processes import Gone, Worker
-from bench.subjects import Product, Wrong
-from bench.witness import FIGURES
+from bench.host.environment import caches
+from bench.host.witness import FIGURES
+from bench.isolation.processes import Gone, Worker
+from bench.plans.axes import Sweep
+from bench.plans.plan import Cell, Plan
+from bench.timing import ceilings, engine
+from bench.timing.crew import Crew, Member
+from bench.timing.subjects import Product, Wrong
+from bench.verdicts import statistics
 from gemm.problems import Problem
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -334,8 +335,8 @@ def test_a_changed_kernel_is_another_cell(tmp_path):
     same = Sweep(kernels=(f"{file}:f",), sizes=(8,)).cells()[0].id
     code = f"""
 import sys
-from bench.axes import Sweep
-from bench.crew import Crew, Member
+from bench.plans.axes import Sweep
+from bench.timing.crew import Crew, Member
 print(Sweep(kernels=({f"{file}:f"!r},), sizes=(8,)).cells()[0].id)
 """
     file.write_text("def f(a, b):\n    return b @ a\n")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench import cgroups, environment, hardware
+from bench.host import cgroups, environment, hardware
 from bench.records import finite
 
 KNOWN = (
@@ -223,7 +223,7 @@ def test_libraries_name_the_blas_that_numpy_brought():
 
 
 LAUNCHED = """
-from bench.environment import threading_layer
+from bench.host.environment import threading_layer
 assert threading_layer() is None
 import numba, numpy
 assert threading_layer() is None
@@ -251,6 +251,6 @@ def test_numbas_layer_is_told_and_never_launched():
 def test_bench_and_its_environment_import_quickly():
     """Neither psutil, nor NumPy's BLAS probe, nor Numba, until somebody asks."""
     heavy = "psutil", "threadpoolctl", "numba", "matplotlib", "scipy"
-    code = f"import sys, bench, bench.environment; sys.exit(','.join(set({heavy!r}) & set(sys.modules)) or 0)"
+    code = f"import sys, bench, bench.host.environment; sys.exit(','.join(set({heavy!r}) & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pytest_benchmark.stats import Stats
 
 import bench
-from bench import benchmark_json, compare, interchange
+from bench.exchange import benchmark_json, interchange
 from bench.records import Run, RunError
-from bench.statistics import floors, results
+from bench.verdicts import compare
+from bench.verdicts.statistics import floors, results
 
 ROUNDS, LAUNCHES = 3, 5
 PROBLEM = {
@@ -351,7 +352,7 @@ def test_a_run_that_is_none_is_said_so(tmp_path):
 
 def test_no_line_of_a_public_run_names_a_folder(run):
     """Layers name their kernel, models their data, the plan both."""
-    from bench.public import without_places
+    from bench.exchange.public import without_places
 
     where = "/home/ada/secret/mine.py:fn"
     run.lines.append(

@@ -13,11 +13,12 @@ import psutil
 import pytest
 
 import bench
-from bench import engine, processes, trial
-from bench.axes import Sweep
-from bench.crew import Crew, Member
-from bench.plan import Plan
-from bench.processes import Gone, Worker
+from bench.isolation import processes, trial
+from bench.isolation.processes import Gone, Worker
+from bench.plans.axes import Sweep
+from bench.plans.plan import Plan
+from bench.timing import engine
+from bench.timing.crew import Crew, Member
 from gemm.problems import Problem
 from gemm.threads import available_cores
 

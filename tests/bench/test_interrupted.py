@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench.processes import undisturbed
+from bench.isolation.processes import undisturbed
 
 ROOT = Path(__file__).parents[2]
 GEMMLAB = [sys.executable, "-m", "gemmlab"]

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from bench import machine
-from bench.ceilings import names
-from bench.environment import caches
-from bench.processes import Gone
+from bench.host.environment import caches
+from bench.isolation.processes import Gone
+from bench.timing.ceilings import names
 from gemm.problems import DTYPES
 from gemm.threads import available_cores
 

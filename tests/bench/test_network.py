@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import bench
-from bench import network
-from bench.subjects import TrainingStep, Wrong
+from bench.plans import network
+from bench.timing.subjects import TrainingStep, Wrong
 from bench.train import train
 
 QUICK = {"launches": 2, "rounds": 2, "sample_s": 0.01}

@@ -2,7 +2,7 @@
 
 from math import nan
 
-from bench.payback import payback
+from bench.verdicts.payback import payback
 
 
 def test_the_calls_after_which_the_faster_kernel_has_caught_up():

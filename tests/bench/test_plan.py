@@ -3,9 +3,9 @@
 import pytest
 
 import gemm
-from bench import cold, plan
-from bench.axes import Sweep, make_sweep
-from bench.plan import Cell, Plan, memory
+from bench.plans import cold, plan
+from bench.plans.axes import Sweep, make_sweep
+from bench.plans.plan import Cell, Plan, memory
 from bench.records import RunError
 from gemm.problems import Problem
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import compare, processes, revisions
-from bench.axes import Sweep
-from bench.plan import names_in
+from bench.isolation import processes
+from bench.plans.axes import Sweep
+from bench.plans.plan import names_in
+from bench.timing import revisions
+from bench.verdicts import compare
 
 ROOT = Path(processes.ROOT)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.shapes import MOST, Shape, all_shapes, all_sizes
+from bench.plans.shapes import MOST, Shape, all_shapes, all_sizes
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from bench.evidence import simulated
-from bench.plan import PRECISIONS
+from bench.plans.plan import PRECISIONS
 from bench.records import Run
-from bench.statistics import (
+from bench.verdicts.statistics import (
     Interval,
     Result,
     floor_for,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import bench
-from bench import cold
-from bench.subjects import DISCARD_NS, Product, Wrong, beside, overhead
+from bench.plans import cold
+from bench.timing.subjects import DISCARD_NS, Product, Wrong, beside, overhead
 from gemm.guards import OUTSIDE, Guards
 from gemm.problems import STRIDES, Problem, lay_out
 from tests.bench import meddling, straying
@@ -223,7 +223,7 @@ def test_the_overhead_is_that_of_a_call_with_next_to_no_arithmetic():
 
 WORKER = """
 import json, sys
-from bench.worker import Host, _failure
+from bench.timing.worker import Host, _failure
 kernel = sys.argv[1]
 problem = {"m": 8, "n": 8, "k": 8, "dtype": "float32"}
 host = Host()
@@ -259,7 +259,7 @@ def test_a_kernel_that_changes_thread_settings_fails_with_a_sentence(fault, afte
 def test_what_a_kernel_loads_for_the_first_time_is_no_change():
     """A process in which SciPy's own OpenBLAS appears, on other threads than the first one's."""
     code = (
-        "import os; from bench.manners import manners; import numpy\n"
+        "import os; from bench.timing.manners import manners; import numpy\n"
         "manners().check()\n"
         "os.environ['OPENBLAS_NUM_THREADS'], before = '2', os.environ['OPENBLAS_NUM_THREADS']\n"
         "import scipy.linalg\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.witness import FIGURES, Witness
+from bench.host.witness import FIGURES, Witness
 
 
 def spin(seconds):

@@ -116,6 +116,22 @@ class Synthetic:
                 **fields,
             )
 
+    def bandwidths(self) -> None:
+        """400, 200, 100 and 21 GB/s, the copies fastest."""
+        for launch in range(LAUNCHES):
+            for level, rate in (("l1", 4e11), ("l2", 2e11), ("l3", 1e11), ("dram", 2.1e10)):
+                for kind, part in (("read", 0.8), ("write", 0.5), ("copy", 1.0)):
+                    at = {"launch": launch, "round": 0, "order": 0, "threads": THREADS, "dtype": None}
+                    self.writer.append(
+                        "ceiling",
+                        "",
+                        ceiling=f"{level}-{kind}",
+                        unit="B",
+                        work=1e9,
+                        seconds=1e9 / rate / part,
+                        **at,
+                    )
+
     def product(
         self,
         kernel: str,
@@ -123,8 +139,11 @@ class Synthetic:
         status: str = "ok",
         seconds: float | None = None,
         launches: Iterable[int] = range(LAUNCHES),
+        twin: float = 0.0,
+        steady: bool = False,
         **fields: Any,
     ) -> str:
+        """`twin`: how much slower its second process is; `steady`: hardly any noise; fields of the closing line."""
         m, n_, k = (n, n, n) if isinstance(n, int) else n
         problem = {
             "m": m,
@@ -153,18 +172,15 @@ class Synthetic:
         if status in ("ok", "impossible"):
             base = seconds or self.time(kernel, round((m * n_ * k) ** (1 / 3)))
             for launch in launches:
-                drift = math.exp(self.noise.gauss(0, 0.02))
+                noise = 0.01 if steady else 1.0
+                drift = math.exp(noise * self.noise.gauss(0, 0.02))
                 for round_ in range(ROUNDS):
-                    self.writer.append(
-                        "sample",
-                        cell,
-                        launch=launch,
-                        round=round_,
-                        order=0,
-                        loops=1,
-                        seconds=base * drift * math.exp(self.noise.gauss(0, 0.01)),
-                    )
-            closing |= {"error_ratio": 0.31, "first_call_s": 0.4}
+                    seconds = base * drift * math.exp(noise * self.noise.gauss(0, 0.01))
+                    at = {"launch": launch, "round": round_, "order": 0, "loops": 1}
+                    self.writer.append("sample", cell, seconds=seconds, **at)
+                    if twin:
+                        self.writer.append("twin", cell, seconds=seconds * twin, **at)
+            closing = {"error_ratio": 0.31, "first_call_s": 0.4} | closing
         if status == "wrong":
             closing |= {"error_ratio": "inf"}
         closing |= {"flops": 2 * m * n_ * k, "bytes": 4 * (m * k + k * n_ + m * n_)}

@@ -121,7 +121,7 @@ def test_the_ladder_climbs_from_the_chosen_baseline(whole: Run) -> None:
     ]
     assert titles == ["The speed-up ladder at n = 128: float32, 2 threads"]
     (first, *_) = [chart for chart, _, _ in drawn(whole, WIDE, baseline="blas") if chart.section == "ladder"]
-    assert first.caption.startswith("From blas")
+    assert first.caption == "Nothing here is faster than blas by more than the noise."
 
 
 def test_the_bars_of_a_step_add_up_to_the_step(whole: Run) -> None:
@@ -217,7 +217,7 @@ def test_slides_get_png_and_svg_files_with_colours_of_their_own(whole: Run, tmp_
 
     paths = reports.figures(whole, tmp_path / "figures")
     assert {path.suffix for path in paths} == {".png", ".svg"}
-    assert [path.stem for path in paths[::2]] == ["rates", "ladder", "ladder-2", "step", "shares"]
+    assert [path.stem for path in paths[::2]] == ["rates", "roofline", "ladder", "ladder-2", "step", "shares"]
     for path in paths:
         if path.suffix == ".svg":
             text = path.read_text(encoding="utf-8")
@@ -259,7 +259,60 @@ def test_only_what_differs_in_kernel_and_shape_is_compared(synthetic: Callable[.
     run = synthetic()
     for change in ({}, {"dtype": "float64"}, {"op_a": "t"}, {"beta": 1.0}):
         run.product("blas", 64, problem=change)
-    run.product("blas", 64, cache="cold")
+    run.product("blas", 64, cache="cold", problem={"data": "zeros", "batch": 8})
     found = [comparison.name for comparison in selection.select([run.done()])[0].comparisons]
     assert found == ["float32, 2 threads", "float64, 2 threads", "float32, 2 threads, Aᵀ B",
-                     "float32, 2 threads, beta 1.0", "float32, 2 threads, cache cold"]  # fmt: skip
+                     "float32, 2 threads, beta 1",
+                     "float32, 2 threads, batch of 8, cold cache, zeros data"]  # fmt: skip
+
+
+@WIDTHS
+def test_a_roofline_has_every_roof_that_was_measured_and_every_cell(
+    synthetic: Callable[..., Any], width: float
+) -> None:
+    run = synthetic()
+    run.ceilings()
+    run.bandwidths()
+    for shape in (16, 64, 1024, (2048, 10, 512)):
+        for kernel in ("python", "numba-blocked", "blas"):
+            run.product(kernel, shape)
+    read = run.done()
+    _, figure, canvas = next(found for found in drawn(read, width) if found[0].name == "roofline")
+    assert_readable(figure)
+    words = [text for text, _ in texts(figure)]
+    for level, rate in (("L1", "400"), ("L2", "200"), ("L3", "100"), ("DRAM", "21.0")):
+        assert any(text.startswith(level) and (width == PHONE or rate in text) for text in words), level
+    assert sum(" FLOP/B" in tip for tip in canvas.tips.values()) == 12
+    assert "blas, n = 1024: " in " ".join(canvas.tips.values())
+    assert any("at 171 FLOP/B" in tip for tip in canvas.tips.values())  # 2 n^3 / 12 n^2
+    (axes,) = figure.axes
+    slopes = [line.get_xydata() for line in axes.lines if len(line.get_xydata()) == 2]
+    ridge = selection.select([read])[0].comparisons[0].peak / 21e9
+    assert any(end[1][0] == pytest.approx(ridge) for end in slopes)  # where DRAM feeds the peak
+
+
+def test_without_bandwidths_there_is_no_roofline(synthetic: Callable[..., Any]) -> None:
+    run = synthetic()
+    run.product("blas", 64)
+    assert [chart.name for chart, _, _ in drawn(run.done(), WIDE)] == ["rates"]
+
+
+def test_one_roofline_stands_for_all_under_the_same_roofs(synthetic: Callable[..., Any]) -> None:
+    run = synthetic()
+    run.ceilings()
+    run.bandwidths()
+    for cache in ("cold", "hot"):
+        run.product("blas", 64, cache=cache)
+    run.product("python", 64)
+    found = [chart.title for chart, _, _ in drawn(run.done(), WIDE) if chart.name.startswith("roofline")]
+    assert found == ["The roofline: float32, 2 threads"]
+
+
+def test_a_bar_within_the_noise_is_not_called_faster(synthetic: Callable[..., Any]) -> None:
+    """Two kernels two per cent apart, and a kernel against itself three."""
+    run = synthetic()
+    run.product("numba-blocked", 512, seconds=1.02e-3, steady=True)
+    run.product("blas", 512, seconds=1.00e-3, steady=True, twin=1.03)
+    chart, figure, _ = next(found for found in drawn(run.done(), WIDE) if found[0].name == "ladder")
+    assert chart.caption == "Nothing here is faster than numba-blocked by more than the noise."
+    assert "within the noise" in [words for words, _ in texts(figure)]

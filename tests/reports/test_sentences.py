@@ -10,7 +10,7 @@ import pytest
 
 import reports
 from bench.records import Run
-from bench.statistics import profiles, results, speedup
+from bench.verdicts.statistics import profiles, results, speedup
 from reports import wording
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import reports
 from bench.records import Run
-from bench.statistics import profiles
+from bench.verdicts.statistics import profiles
 from reports import selection, tables
 
 
@@ -95,7 +95,7 @@ def test_a_profile_has_the_columns_of_the_field_and_sums(whole: Run) -> None:
 
 
 def test_a_fused_operation_names_its_parts() -> None:
-    from bench.statistics import Row
+    from bench.verdicts.statistics import Row
 
     row = Row("1.Z", 1, "Z", "forward", ("Z", "bias", "activation"), "blas", 2, 3, 4, 48, 100, 1e-6, 0.5)
     assert tables.operation(row) == "1.Z (bias+activation)"
@@ -128,10 +128,95 @@ def test_brief_shows_one_step_of_each_network_the_fastest(
     assert f"{fastest}: a training step of" in brief
 
 
-def test_a_revision_beside_the_working_tree_is_left_to_compare(synthetic: Callable[..., Any]) -> None:
-    """In a sweep's table it would be the same kernel twice, and the last one told."""
+def test_a_revision_beside_the_working_tree_is_told_from_it(synthetic: Callable[..., Any]) -> None:
+    """Otherwise it would be the same kernel twice, and the last one told."""
     making = synthetic()
     making.product("blas", 64, seconds=1e-3)
-    making.product("blas", 64, seconds=9.0, revision="0" * 40)
-    table = comparison(making.done())
-    assert [round(result.seconds.value, 3) for result in table.cells["blas"].values()] == [0.001]
+    making.product("blas", 64, seconds=9.0, revision="0123456789abcdef")
+    cells = comparison(making.done()).cells
+    times = {kernel: row[64, 64, 64].seconds.value for kernel, row in cells.items()}
+    assert list(times) == ["blas", "blas 0123456789ab"]
+    assert times == pytest.approx({"blas": 1e-3, "blas 0123456789ab": 9.0}, rel=0.1)
+
+
+BOUND = {
+    "by": "bandwidth",
+    "level": "DRAM",
+    "shares": {"arithmetic": 0.1, "bandwidth": 0.61, "overhead": 0.1},
+}
+
+
+def test_the_ladder_says_what_bounds_a_kernel_and_what_its_start_costs_in_80_columns(
+    synthetic: Callable[..., Any],
+) -> None:
+    run = synthetic()
+    run.product("python", 1024, "skipped", predicted_s=1000.0)
+    run.product("numba-blocked", 1024, seconds=12.34e-3, bound=BOUND | {"by": "arithmetic"}, payback={"blas": 1240},
+                first_call_s=2.1, first_call_cached_s=0.4)  # fmt: skip
+    run.product("blas", 1024, seconds=10.34e-3, bound=BOUND, payback={}, twin=1.01)
+    (found,) = selection.ladders(comparison(run.done()))
+    text = printed(tables.ladder(found))
+    rows = {line.split()[0]: line.rstrip() for line in text.splitlines() if line.strip()}
+    assert rows["numba-blocked"].startswith(
+        "numba-blocked compiles: 2.10 s to its first call (400 ms from disk)"
+    )
+    assert any(
+        line.split()[:2] == ["numba-blocked", "12.4"] or "arith. 10 %" in line for line in text.splitlines()
+    )
+    assert rows["blas"].endswith("DRAM 61 %")
+    assert rows["python"].split()[-1] == "predicted"
+    assert "…" not in text
+    assert "after 1,240 calls against blas" in " ".join(text.split())
+    assert "A/A: blas against itself differs by up to 1.0 % at n ≥ 256 on 2 threads" in " ".join(text.split())
+    assert not any(line.startswith(("ed ", "locked")) for line in text.splitlines())  # no name is folded
+
+
+def test_a_difference_within_the_noise_is_not_told_with_an_interval(synthetic: Callable[..., Any]) -> None:
+    run = synthetic()
+    run.product("numba-blocked", 512, seconds=1.02e-3, steady=True)
+    run.product("blas", 512, seconds=1.00e-3, steady=True, twin=1.05)
+    (found,) = selection.ladders(comparison(run.done()))
+    (blas,) = (line for line in printed(tables.ladder(found)).splitlines() if line.startswith("blas"))
+    assert blas.split()[-3:] == ["1.02×", "within", "noise"]
+
+
+def test_doubts_come_last_and_only_a_handful_of_them(
+    synthetic: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = synthetic()
+    kinds = ("foreign-load", "drift", "steal", "prints", "two-humped", "oversubscribed")
+    for at, kind in enumerate(kinds):
+        run.product("blas", 16 * (at + 1), doubts=[{"kind": kind, "sentence": f"because of {kind}"}])
+    run.product("blas", 512)
+    reports.show(run.done())
+    text = capsys.readouterr().out
+    lines = text[text.index("In doubt") :].split("\n")
+    assert lines[0] == "In doubt: 6 of 7 measured cells"
+    assert lines[1] == "blas at n = 96 on 2 threads: because of oversubscribed"
+    assert lines[2] == "blas at n = 80 on 2 threads: because of two-humped"
+    assert lines[5] == "and 2 more in the report"
+    assert text.index("In doubt") > text.index("GFLOP/s:")
+
+
+def test_reasons_that_differ_in_figures_alone_are_one_line(synthetic: Callable[..., Any]) -> None:
+    run = synthetic()
+    run.product("blas", 64)
+    for n, seconds in ((256, 0.5), (512, 4), (1024, 32)):
+        run.product("python", n, "skipped", reason=f"predicted: {seconds} s a call")
+    assert "python at 256, 512, 1024: skipped (predicted: 0.5–32 s a call)" in printed(
+        tables.sweep(comparison(run.done()))
+    )
+
+
+def test_what_is_said_of_the_noise_is_said_once(
+    synthetic: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hot and cold have ladders of their own, and one floor."""
+    run = synthetic()
+    for cache in ("hot", "cold"):
+        run.product("python", 512, seconds=1.0, cache=cache)
+        run.product("blas", 512, seconds=1e-3, cache=cache, twin=1.02)
+    reports.show(run.done())
+    text = capsys.readouterr().out
+    assert text.count(": against python") == 2
+    assert text.count("A/A: blas against itself") == 1

@@ -5,8 +5,8 @@ import math
 import pytest
 
 import reports
-from bench.compare import Comparison, Mean, Pair, verdict
-from bench.statistics import Interval
+from bench.verdicts.compare import Comparison, Mean, Pair, verdict
+from bench.verdicts.statistics import Interval
 from reports import verdicts
 
 

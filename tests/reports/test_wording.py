@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.statistics import Interval
+from bench.verdicts.statistics import Interval
 from reports import wording
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gemm
-from bench.guardian import end_all
-from bench.processes import Gone, Worker
+from bench.isolation.guardian import end_all
+from bench.isolation.processes import Gone, Worker
 
 # Seconds that an import may take, compilation of what it does at once included.
 IMPORT_S = 60.0

@@ -21,9 +21,10 @@ import numpy as np
 
 import gemm
 import mlp
-from bench import cold
-from bench.manners import manners
-from bench.witness import Witness
+from bench.host.witness import Witness
+from bench.plans import cold
+from bench.plans.network import batch_for
+from bench.timing.manners import manners
 from gemm.correctness import (
     Reference,
     accumulator_of,
@@ -154,7 +155,7 @@ class Operands:
 class Product:
     """One kernel on one problem, a stack of products where its batch is above 1.
 
-    Hot, there is one copy of the operands; cold, there are many, and every call takes the next (`bench.cold`).
+    Hot, there is one copy of the operands; cold, there are many, and every call takes the next (`bench.plans.cold`).
     """
 
     def __init__(
@@ -482,20 +483,3 @@ class TrainingStep:
         if not np.isfinite(loss):
             raise Wrong(f"the loss became {loss}: arithmetic on NaN takes another time; try a smaller lr")
         return worst
-
-
-def batch_for(model: dict[str, Any], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One batch for a model: of its data set if that has its width, else drawn; x (batch, d_in), labels (batch,)."""
-    widths, batch = model["arch"], model["batch"]
-    name = model.get("data", "random")
-    if name != "random":
-        data = mlp.load(name)
-        if data.x_train.shape[1] != widths[0]:
-            raise ValueError(
-                f"data {name!r} has {data.x_train.shape[1]} features and the network takes {widths[0]}; "
-                f"begin the architecture with {data.x_train.shape[1]}"
-            )
-        rows = rng.permutation(len(data.x_train))[np.arange(batch) % len(data.x_train)]
-        return np.ascontiguousarray(data.x_train[rows], dtype=model["dtype"]), data.y_train[rows]
-    x = rng.standard_normal((batch, widths[0])).astype(model["dtype"])
-    return x, rng.integers(0, widths[-1], batch)

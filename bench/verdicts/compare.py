@@ -20,7 +20,7 @@ from statistics import fmean, variance
 from typing import Any
 
 from bench.records import Line, Run, canonical
-from bench.statistics import (
+from bench.verdicts.statistics import (
     Floor,
     Interval,
     Result,

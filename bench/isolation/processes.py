@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "GEMMLAB_NUM_THREADS",
@@ -103,7 +103,7 @@ class Worker:
         self.entry = f"GEMMLAB_WORKER={marker}"
         variables = dict.fromkeys(THREAD_VARIABLES, str(threads)) | variables | {"GEMMLAB_WORKER": marker}
         self._process = subprocess.Popen(
-            [python, "-m", "bench.worker", str(down_read), str(up_write)],
+            [python, "-m", "bench.timing.worker", str(down_read), str(up_write)],
             pass_fds=(down_read, up_write), env=environment(root, **variables),
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0,
         )  # fmt: skip

@@ -23,7 +23,7 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
-from bench.cgroups import folders
+from bench.host.cgroups import folders
 
 FIGURES = ("waited_s", "cpu_s", "switches", "other_s", "steal_s", "throttled_s")
 

@@ -11,10 +11,9 @@ import numpy as np
 
 import gemm
 import mlp
-from bench import trial
-from bench.plan import Cell, check_memory, frozen, full_name, renamed, source
-from bench.shapes import whole
-from bench.subjects import batch_for
+from bench.isolation import trial
+from bench.plans.plan import Cell, check_memory, frozen, full_name, renamed, source
+from bench.plans.shapes import whole
 from gemm.problems import DTYPES
 from gemm.threads import available_cores
 from mlp.assignment import assign
@@ -71,3 +70,20 @@ def cells(
         Cell(full_name(kernel), threads, model=frozen(described), source=source(kernel)) for kernel in kernels
     ]
     return list(dict.fromkeys(cells))
+
+
+def batch_for(model: dict[str, Any], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One batch for a model: of its data set if that has its width, else drawn; x (batch, d_in), labels (batch,)."""
+    widths, batch = model["arch"], model["batch"]
+    name = model.get("data", "random")
+    if name != "random":
+        data = mlp.load(name)
+        if data.x_train.shape[1] != widths[0]:
+            raise ValueError(
+                f"data {name!r} has {data.x_train.shape[1]} features and the network takes {widths[0]}; "
+                f"begin the architecture with {data.x_train.shape[1]}"
+            )
+        rows = rng.permutation(len(data.x_train))[np.arange(batch) % len(data.x_train)]
+        return np.ascontiguousarray(data.x_train[rows], dtype=model["dtype"]), data.y_train[rows]
+    x = rng.standard_normal((batch, widths[0])).astype(model["dtype"])
+    return x, rng.integers(0, widths[-1], batch)

@@ -4,7 +4,7 @@
     bench.export(run, "cells.csv")             one line per cell, flat columns
     bench.export(run, "samples.parquet", samples=True)       one line per sample
 
-The JSON holds the cells that are `ok` (bench.benchmark_json says how its figures relate to gemmlab's own); the
+The JSON holds the cells that are `ok` (bench.exchange.benchmark_json says how its figures relate to gemmlab's own); the
 tables hold every cell, with its status and reason. Their columns are IDENTITY and then FIGURES or SAMPLE below.
 """
 
@@ -18,9 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.benchmark_json import document
+from bench.exchange.benchmark_json import document
 from bench.records import Line, Run, RunError, finite, load, not_over_records, number
-from bench.statistics import Interval, Result, floor_for, floors, results
+from bench.verdicts.statistics import Interval, Result, floor_for, floors, results
 
 if TYPE_CHECKING:
     import pyarrow
@@ -216,7 +216,7 @@ def rows(run: Run, samples: bool = False) -> list[Line]:
 def _shown(run: Run, public: bool) -> Run:
     if not public:
         return run
-    from bench.public import without_places
+    from bench.exchange.public import without_places
 
     return without_places(run)
 

@@ -12,7 +12,7 @@ from math import ceil
 
 import numpy as np
 
-from bench.environment import last_cache
+from bench.host.environment import last_cache
 from gemm.problems import Problem
 
 MOST = 2 << 30

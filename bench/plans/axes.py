@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gemm
-from bench.plan import DECLARED, PRECISIONS, Cell, full_name, source
+from bench.plans.plan import DECLARED, PRECISIONS, Cell, full_name, source
+from bench.plans.shapes import ORDERS, Shape, all_shapes, all_sizes, whole
 from bench.records import Line
-from bench.shapes import ORDERS, Shape, all_shapes, all_sizes, whole
 from gemm.problems import DATA, DTYPES, Problem
 from gemm.threads import available_cores
 
@@ -92,7 +92,7 @@ LISTS = tuple(name for name in AXES if name not in ("alpha", "beta"))
 
 
 def suites() -> dict[str, str]:
-    """Name -> the line that says what it is for, of every suite in `bench/suites/`."""
+    """Name -> the line that says what it is for, of every suite in `bench/plans/suites/`."""
     return {path.stem: _read(path)["about"] for path in sorted(SUITES.glob("*.toml"))}
 
 

@@ -1,7 +1,7 @@
 """The plan: the list of cells that will be run, how often and how long, and the memory that they need.
 
 A cell is one kernel on one problem (or one model) with one thread count, its operands in the caches or not. Cells
-that share all but the kernel form a group: they are timed in turn, round by round. (`bench.axes` makes cells from
+that share all but the kernel form a group: they are timed in turn, round by round. (`bench.plans.axes` makes cells from
 what a user writes.)
 """
 
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from bench import cold, trial
-from bench.environment import available_memory, last_cache, stream_size
+from bench.host.environment import available_memory, last_cache, stream_size
+from bench.isolation import trial
+from bench.plans import cold
 from bench.records import Line, RunError, cell_id
 from gemm.problems import Problem
 

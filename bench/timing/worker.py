@@ -1,7 +1,7 @@
 """A worker: one process that hosts one kernel (or one ceiling) and times what it is told to.
 
 The parent speaks one JSON object a line over a pipe and gets one back. Whatever the kernel prints goes to
-a log; whatever it breaks, it breaks here. Started as `python -m bench.worker READ WRITE`.
+a log; whatever it breaks, it breaks here. Started as `python -m bench.timing.worker READ WRITE`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from bench.processes import PIPE_CLOSED, one_line
+from bench.isolation.processes import PIPE_CLOSED, one_line
 
 
 def main() -> None:
@@ -51,10 +51,10 @@ class Host:
 
     def _hello(self, ceiling: bool) -> dict[str, Any]:
         """Import what will be needed, so that it is not in anybody's first call but the kernel's own."""
-        import bench.subjects
+        import bench.timing.subjects
 
         if ceiling:
-            import bench.ceilings  # noqa: F401
+            import bench.timing.ceilings  # noqa: F401
         return {"pid": os.getpid()}
 
     def _find(self, kernel: str) -> dict[str, Any]:
@@ -71,25 +71,25 @@ class Host:
 
     def _describe(self) -> dict[str, Any]:
         """What this process has loaded, now that its kernel has run."""
-        from bench.environment import libraries, threading_layer
+        from bench.host.environment import libraries, threading_layer
 
         affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         return {"libraries": libraries(), "threading_layer": threading_layer(), "affinity": affinity}
 
     def _pilot(self, kernel: str, problem: dict[str, Any]) -> dict[str, Any]:
-        from bench.subjects import pilot
+        from bench.timing.subjects import pilot
         from gemm.problems import Problem
 
         return {"seconds": pilot(kernel, Problem.from_record(problem))}
 
     def _open(self, what: str, sample_s: float, **arguments: Any) -> dict[str, Any]:
-        from bench.subjects import Product, TrainingStep
+        from bench.timing.subjects import Product, TrainingStep
 
         self.subject = {"problem": Product, "model": TrainingStep}[what](**arguments)
         return self.subject.open(sample_s)
 
     def _ceiling(self, name: str, dtype: str, threads: int, caches: dict[str, int]) -> dict[str, Any]:
-        from bench.ceilings import Ceiling
+        from bench.timing.ceilings import Ceiling
 
         key = (name, dtype if name == "fma" else None, threads)
         self.ceilings = getattr(self, "ceilings", {})
@@ -108,8 +108,8 @@ class Host:
 
 def _failure(error: BaseException) -> dict[str, Any]:
     import gemm
-    from bench.manners import Meddled
-    from bench.subjects import Wrong
+    from bench.timing.manners import Meddled
+    from bench.timing.subjects import Wrong
 
     if isinstance(error, Meddled):
         return {"status": "failed", "reason": str(error)}

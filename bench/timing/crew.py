@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.guardian import Guardian, end_all
-from bench.plan import Plan
-from bench.processes import ROOT, Gone, Worker
+from bench.isolation.guardian import Guardian, end_all
+from bench.isolation.processes import ROOT, Gone, Worker
+from bench.plans.plan import Plan
 from bench.records import Line
 
 CEILING = "(ceiling)"

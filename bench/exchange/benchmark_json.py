@@ -1,6 +1,6 @@
 """pytest-benchmark's JSON from a run: what `pytest-benchmark compare` prints, with the lab's own figures beside.
 
-A benchmark is a cell, and its `data` are the medians of its launches: the lab's unit (bench.statistics), so
+A benchmark is a cell, and its `data` are the medians of its launches: the lab's unit (bench.verdicts.statistics), so
 that Rounds counts launches and StdDev is the spread between them. Samples of one launch are no independent
 draws, and a table of all of them would look surer than it is.
 
@@ -24,9 +24,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from bench.compare import verdict
 from bench.records import Line, Run, canonical, number
-from bench.statistics import Floor, Interval, Result, floor_for, floors, results, speedup
+from bench.verdicts.compare import verdict
+from bench.verdicts.statistics import Floor, Interval, Result, floor_for, floors, results, speedup
 
 # The version of pytest-benchmark whose layout this is.
 LAYOUT = "5.3.1"
@@ -106,7 +106,7 @@ def label(result: Result) -> str:
         what += rest.pop("op_a", "n") + rest.pop("op_b", "n")
         others = [f"{key}={_short(value)}" for key, value in rest.items() if value != PLAIN.get(key, "")]
     else:
-        from bench.network import DEFAULTS
+        from bench.plans.network import DEFAULTS
 
         rest = dict(result.model)
         widths = "-".join(map(str, rest.pop("arch")))

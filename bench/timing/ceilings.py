@@ -30,7 +30,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from bench.environment import cache_instances, last_cache, stream_size
+from bench.host.environment import cache_instances, last_cache, stream_size
 from gemm import compiled
 from gemm.threads import each, get_threads
 
@@ -297,7 +297,7 @@ class Ceiling:
 
     name    one of `names(caches)`; ValueError for any other
     dtype   of the multiply-adds; the bandwidths do not depend on it
-    caches  bytes of each level, as of bench.environment.caches()
+    caches  bytes of each level, as of bench.host.environment.caches()
     """
 
     def __init__(self, name: str, dtype: str, threads: int, caches: dict[str, int]) -> None:

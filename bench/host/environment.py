@@ -1,6 +1,6 @@
 """Environment: what a reader needs to know of this machine to understand a number a year later.
 
-The hardware is in bench/hardware.py, the limits set on this process in bench/cgroups.py; here the system,
+The hardware is in bench/host/hardware.py, the limits set on this process in bench/host/cgroups.py; here the system,
 the software, and everything together.
 """
 
@@ -16,9 +16,9 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from bench import cgroups
-from bench.cgroups import quota_cores
-from bench.hardware import (
+from bench.host import cgroups
+from bench.host.cgroups import quota_cores
+from bench.host.hardware import (
     cache_instances,
     caches,
     cpu,

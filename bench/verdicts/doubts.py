@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from bench.records import Line, number
-from bench.statistics import own_seconds
+from bench.verdicts.statistics import own_seconds
 
 Doubt = dict[str, str]
 

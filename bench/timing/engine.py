@@ -25,13 +25,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from bench import ceilings, trial
-from bench.conclusions import conclude
-from bench.crew import CEILING, Crew, Member
-from bench.environment import cache_instances, caches, environment
-from bench.plan import DECLARED, Cell, Plan, check_memory, names_in, unfrozen
-from bench.processes import Gone, undisturbed
-from bench.progress import Progress, Silent
+from bench.host.environment import cache_instances, caches, environment
+from bench.host.witness import FIGURES
+from bench.isolation import trial
+from bench.isolation.processes import Gone, undisturbed
+from bench.plans.plan import DECLARED, Cell, Plan, check_memory, names_in, unfrozen
 from bench.records import (
     Interrupted,
     Line,
@@ -44,10 +42,13 @@ from bench.records import (
     whole_launches,
     write_json,
 )
-from bench.references import References
-from bench.revisions import restored
-from bench.statistics import narrow, results
-from bench.witness import FIGURES
+from bench.timing import ceilings
+from bench.timing.crew import CEILING, Crew, Member
+from bench.timing.progress import Progress, Silent
+from bench.timing.references import References
+from bench.timing.revisions import restored
+from bench.verdicts.conclusions import conclude
+from bench.verdicts.statistics import narrow, results
 
 # Only kernels within this factor of each other share rounds: a slow one would put the others' samples far
 # apart in time.

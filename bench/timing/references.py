@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.plan import Cell
+from bench.plans.plan import Cell
 from gemm.correctness import reference
 from gemm.problems import Problem
 

@@ -23,13 +23,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.processes import ROOT, environment
+from bench.isolation.processes import ROOT, environment
 from bench.records import Line
 
 if TYPE_CHECKING:
-    from bench.plan import Cell
-    from bench.progress import Progress
+    from bench.plans.plan import Cell
     from bench.records import Run
+    from bench.timing.progress import Progress
 
 ROOMS = ("gemm", "mlp")
 # Seconds that the other side may take to import and to name its kernels.
@@ -60,8 +60,8 @@ def sweep(
 
     Raises ValueError for a revision that cannot be had or does not fit, and as `bench.sweep` does.
     """
-    from bench import engine
-    from bench.plan import Plan
+    from bench.plans.plan import Plan
+    from bench.timing import engine
 
     with unpacked(revision, python) as tree:
         both = beside(list(cells), tree, shared)
@@ -94,7 +94,7 @@ def beside(cells: list[Cell], tree: Tree, shared: bool = False) -> list[Cell]:
 
     Raises ValueError for a kernel of a file, for one that is not there, and for a revision that does not fit.
     """
-    from bench.plan import names_in
+    from bench.plans.plan import names_in
 
     for cell in cells:
         if any(".py:" in name for name in names_in(cell.kernel)):
@@ -133,7 +133,8 @@ def beside(cells: list[Cell], tree: Tree, shared: bool = False) -> list[Cell]:
 def answer(request: Line) -> Line:
     """What this process would time: the hash of each kernel's code, and of operands for each problem."""
     import gemm
-    from bench import plan, subjects  # noqa: F401 - all that a worker imports must fit
+    from bench.plans import plan
+    from bench.timing import subjects  # noqa: F401
     from gemm.problems import Problem
 
     kernels: dict[str, Line] = {}
@@ -162,7 +163,7 @@ def _asked(tree: Tree, request: Line) -> Line:
     """`answer` of a process that imports from the tree."""
     try:
         done = subprocess.run(
-            [tree.python, "-m", "bench.revisions"], input=json.dumps(request), env=environment(tree.root),
+            [tree.python, "-m", "bench.timing.revisions"], input=json.dumps(request), env=environment(tree.root),
             capture_output=True, text=True, timeout=PATIENCE_S,
         )  # fmt: skip
     except OSError as error:

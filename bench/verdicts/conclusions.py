@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from bench import bounds
-from bench.doubts import doubts
-from bench.payback import payback
 from bench.records import Line, Run, canonical, number
-from bench.statistics import Result, peaks, results
+from bench.verdicts import bounds
+from bench.verdicts.doubts import doubts
+from bench.verdicts.payback import payback
+from bench.verdicts.statistics import Result, peaks, results
 
 
 def conclude(

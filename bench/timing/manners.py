@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import gemm
-from bench.processes import THREAD_VARIABLES
+from bench.isolation.processes import THREAD_VARIABLES
 
 VARIABLES = (
     *THREAD_VARIABLES, "NUMEXPR_NUM_THREADS", "OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_NESTED", "OMP_PROC_BIND",

@@ -1,0 +1,1 @@
+"""host: what this machine is, and what else it was doing."""

@@ -1,0 +1,1 @@
+"""verdicts: what samples say, with its uncertainty, and what may spoil it."""
