@@ -126,7 +126,7 @@ MISTAKES = {
         ["sweep", "--precision", "vague"],
         "unknown precision 'vague'; there are default, precise, quick",
     ),
-    "rounds": (["sweep", "--rounds", "0"], "rounds = 0 must be a whole number from 1 up"),
+    "rounds": (["sweep", "--rounds", "0"], "rounds = 0 must be a whole number from 1 to 86400"),
     "memory": (["sweep", "--kernels", "blas", "--sizes", "300000"], "GiB are free"),
     "TOML": (["sweep", "bad.toml"], "bad.toml: not valid TOML"),
     "TOML key": (["sweep", "key.toml"], "unknown key 'szies'; did you mean 'sizes'?"),

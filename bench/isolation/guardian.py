@@ -30,6 +30,10 @@ class Guardian:
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def dismiss(self) -> None:
         """The run is over: have it look once more, and end."""
         assert self._process.stdin is not None

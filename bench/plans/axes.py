@@ -145,7 +145,8 @@ def make_sweep(values: Line, where: str, required: Iterable[str] = (), under: Sw
     values["shapes"] = all_shapes(values.get("shapes", ()), where)
     values["batch"] = all_sizes(values.get("batch", (1,)), f"{where}: batch")
     values["threads"] = tuple(
-        count if count == "all" else whole(count, f"{where}: threads") for count in values.get("threads", ())
+        count if count == "all" else whole(count, f"{where}: threads", "count of threads")
+        for count in values.get("threads", ())
     )
     for key, what, known in (
         ("dtypes", "dtype", DTYPES), ("orders", "order", ORDERS), ("cache", "cache", CACHES), ("data", "data", DATA),
@@ -185,8 +186,9 @@ def settings(values: Line, where: str) -> Line:
         right = isinstance(value, int if key in COUNTS else int | float) and not isinstance(value, bool)
         least = 0 if key == "seed" else 1 if key in COUNTS else 1e-9
         if not right or not least <= value <= LONGEST:
-            kind = f"a whole number from {least} up" if key in COUNTS else "a number of seconds above 0"
-            raise ValueError(f"{where}: {key} = {value!r} must be {kind}")
+            kind = "a whole number" if key in COUNTS else "a number of seconds"
+            span = f"from {least} to {LONGEST}" if key in COUNTS else f"above 0, up to {LONGEST}"
+            raise ValueError(f"{where}: {key} = {value!r} must be {kind} {span}")
     return values
 
 

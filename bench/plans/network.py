@@ -41,7 +41,7 @@ def cells(
     batch = whole(batch, "batch")
     described |= {"arch": list(mlp.widths(arch)), "batch": batch}
     cores = available_cores()
-    threads = cores if threads is None else whole(threads, "threads")
+    threads = cores if threads is None else whole(threads, "threads", "count of threads")
     if threads > cores:
         raise ValueError(f"threads = {threads}: this process may use 1 to {cores} cores")
     # Built once here, so that a mistake is one sentence now and not a worker's failure later.

@@ -112,6 +112,24 @@ class Plan:
         cells = [cell.identity for cell in self.cells]
         return {k: v for k, v in asdict(self).items() if k != "cells"} | {"cells": cells}
 
+    def check(self) -> None:
+        """TypeError names a field that is not what it should be: a plan is a file that anybody may have edited."""
+        seconds = [
+            self.sample_s,
+            self.cell_s,
+            self.timeout_s,
+            1.0 if self.budget_s is None else self.budget_s,
+        ]
+        counts = [self.launches, self.rounds, *self.looks, *(cell.threads for cell in self.cells)]
+        for value in (*counts, *seconds):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise TypeError(f"{value!r} is no number above 0")
+        for value in counts:
+            if not isinstance(value, int):
+                raise TypeError(f"{value!r} is no whole number")
+        if not all(isinstance(tree, dict) for tree in dict(self.trees).values()):
+            raise TypeError("trees of no revision")
+
     @classmethod
     def from_record(cls, record: Line) -> Plan:
         """Raises RunError for what is no plan, UnknownKernel for a kernel that is gone."""
@@ -120,6 +138,7 @@ class Plan:
             cells = [Cell.from_identity(identity) for identity in record["cells"]]
             plan = cls(cells=cells, **{key: value for key, value in record.items() if key in known})
             plan.looks = tuple(plan.looks)
+            plan.check()
             return plan
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError(

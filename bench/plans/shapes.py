@@ -31,14 +31,14 @@ class Shape(NamedTuple):
     batch: int | None = None
 
 
-def whole(value: Any, where: str) -> int:
-    """A size: a whole number from 1 up, given as one or as text."""
+def whole(value: Any, where: str, what: str = "size") -> int:
+    """A size, or another count: a whole number from 1 up, given as one or as text."""
     try:
         number = int(value) if isinstance(value, str) else value
     except ValueError:
         number = None
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"{where}: {value!r} is no size; sizes are whole numbers from 1 up")
+        raise ValueError(f"{where}: {value!r} is no {what}; it must be a whole number from 1 up")
     return number
 
 

@@ -18,6 +18,8 @@ from bench.isolation.processes import Gone, Worker
 from bench.plans.axes import Sweep
 from bench.plans.plan import Plan
 from bench.timing import engine
+from bench.timing.crew import Crew, Member
+from gemm.problems import Problem
 from gemm.threads import available_cores
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -323,7 +325,22 @@ def test_a_profile_says_of_such_a_file_what_a_sweep_says(files, tmp_path):
     assert sorted(cell["status"] for cell in run.of("cell")) == ["crashed", "ok"]
 
 
-# After the end of the lab
+# After the end of a launch, and of the lab
+
+
+def test_nobody_is_left_behind_when_a_launch_ends(tmp_path, marked):
+    """What a kernel has started in one launch does not run beside the next."""
+    crew = Crew(Plan(timeout_s=60.0), tmp_path)
+    try:
+        request = {"what": "problem", "problem": Problem(8, 8, 8).record(), "seed": 0, "sample_s": 0.001}
+        kernel = f"{FAULTY}:breeding_elsewhere"
+        assert crew.ask(Member(kernel, 1), do="open", kernel=kernel, **request)["status"] == "ok"
+        assert {process.name() for process in started_with(marked)} >= {"sleep"}
+        crew.dismiss()
+        assert not [process for process in started_with(marked) if process.pid != crew.guardian.pid]
+    finally:
+        crew.close()
+    assert not started_with(marked)
 
 
 def test_nobody_is_left_behind_when_the_lab_is_killed(tmp_path, marked):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import bench
+from bench.isolation.processes import undisturbed
 
 ROOT = Path(__file__).parents[2]
 GEMMLAB = [sys.executable, "-m", "gemmlab"]
@@ -63,6 +64,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(tmp_path, number, ti
     wait_for(8, records, child)
     for _ in range(times):
         child.send_signal(number)
+        time.sleep(0.02)  # the second comes while it is tidying up
     out, err = child.communicate(timeout=30)
     assert child.returncode == 130
     assert out == ""
@@ -81,6 +83,14 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(tmp_path, number, ti
     assert (child.returncode, err) == (0, "")
     assert records.read_bytes().startswith(before)
     assert closed(bench.load(tmp_path / "run")) == CELLS
+
+
+def test_what_is_being_tidied_up_is_not_disturbed():
+    """Nor is anything heard of it later."""
+    with undisturbed():
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_an_interrupted_resume_says_so_too(tmp_path):
@@ -192,10 +202,17 @@ else:
 """
 
 
-def finished(folder, seconds):
-    """Sweep, or resume, for so long, then SIGKILL; True if it had ended by itself before."""
+def finished(folder, seconds, closing=False):
+    """Sweep, or resume, for so long, then SIGKILL; True if it had ended by itself before.
+
+    closing  count from the first closing line of a cell
+    """
     child = subprocess.Popen([sys.executable, "-c", SPELL, str(folder)], env=environment(folder.parent))
     try:
+        while closing and child.poll() is None:
+            records = folder / "records.jsonl"
+            closing = not (records.exists() and b'"kind":"cell"' in records.read_bytes())
+            time.sleep(0.001)
         assert child.wait(timeout=seconds) == 0
         return True
     except subprocess.TimeoutExpired:
@@ -216,10 +233,10 @@ def check_new_lines(records, seen):
 @pytest.mark.timeout(900)
 def test_fifty_kills_at_random_moments_lose_no_line_and_no_cell(tmp_path):
     """One run is killed and resumed until it is done, then the next; while starting, sampling and closing."""
-    folder = tmp_path / "undisturbed"
-    begin = time.monotonic()
-    assert finished(folder, 60)
-    whole = time.monotonic() - begin
+    for name in ("first", "undisturbed"):  # the first finds nothing compiled and nothing in the disk's cache
+        folder, begin = tmp_path / name, time.monotonic()
+        assert finished(folder, 60)
+        whole = time.monotonic() - begin
     cells = {line["cell"] for line in bench.load(folder).of("cell")}
     assert closed(bench.load(folder)) == CELLS
     draw = random.Random(20_260_101)
@@ -227,7 +244,11 @@ def test_fifty_kills_at_random_moments_lose_no_line_and_no_cell(tmp_path):
     while kills < KILLS:
         number += 1
         folder, seen = tmp_path / f"run-{number}", 0
-        while not finished(folder, draw.uniform(0.0, 1.2) * whole if kills < KILLS else 60):
+        while True:
+            closing = kills % 5 == 4 and kills < KILLS
+            seconds = draw.uniform(0.0, 0.02 if closing else whole) if kills < KILLS else 60
+            if finished(folder, seconds, closing):
+                break
             kills += 1
             seen = check_new_lines(folder / "records.jsonl", seen)
         run = bench.load(folder)

@@ -7,6 +7,7 @@ from bench.plans import cold, plan
 from bench.plans.axes import Sweep, make_sweep
 from bench.plans.plan import Cell, Plan, memory
 from bench.records import RunError
+from gemm.problems import Problem
 
 
 def test_a_damaged_plan_is_refused_in_one_sentence():
@@ -60,3 +61,22 @@ def test_the_source_of_a_mapping_covers_all_its_kernels():
     """blas,1=numba-ikj is another subject when either changes."""
     assert plan.source("blas,1=numba-ikj") not in (plan.source("blas"), plan.source("numba-ikj"))
     assert plan.source("blas") == gemm.find("blas").source
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"launches": "many"},
+        {"rounds": -1},
+        {"looks": [0.5]},
+        {"sample_s": None},
+        {"trees": {"a": 3}},
+        {"trees": 3},
+        {"cells": [{"kernel": "blas", "threads": "x", "model": {"arch": [1, 1], "batch": 1}}]},
+    ],
+)
+def test_a_plan_with_a_field_that_cannot_be_is_refused_too(damage):
+    """Whatever somebody has done to plan.json."""
+    record = Plan(cells=[Cell("blas", 1, Problem(1, 2, 3), source=plan.source("blas"))]).record()
+    with pytest.raises(RunError, match=r"plan\.json is damaged"):
+        Plan.from_record(record | damage)
