@@ -25,7 +25,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from bench.host.environment import cache_instances, caches, environment
+from bench.host.environment import caches, environment
 from bench.host.witness import FIGURES
 from bench.isolation import trial
 from bench.isolation.processes import Gone, undisturbed
@@ -39,28 +39,26 @@ from bench.records import (
     load,
     new_folder,
     read_json,
-    whole_launches,
     write_json,
 )
 from bench.timing import ceilings
 from bench.timing.crew import CEILING, Crew, Member
+from bench.timing.ledger import ONCE, Group, Ledger
 from bench.timing.progress import Progress, Silent
 from bench.timing.references import References
 from bench.timing.revisions import restored
-from bench.verdicts.conclusions import conclude
-from bench.verdicts.statistics import narrow, results
+from bench.verdicts.statistics import UNDISTURBED, waited_share
 
 # Only kernels within this factor of each other share rounds: a slow one would put the others' samples far
 # apart in time.
 ALIKE = 10.0
 # Seconds of a call from which its rate says something about larger problems.
 TELLING_S = 0.01
+# Where rounds were disturbed there are more, until as many are undisturbed as were planned: up to so many times as
+# many, and so many seconds.
+MOST, MORE_S = 3, 1.0
 # Calls on a problem before the first sample: verification, first call, calibration.
 CALLS_TO_OPEN = 5
-# What is measured once for a cell, not in every sample; written with the first of each launch as well.
-ONCE = ("first_call_s", "first_call_cached_s", "overhead_s")
-
-Group = tuple[Any, list[Cell]]
 
 
 def start(
@@ -107,63 +105,33 @@ class _Engine:
     ) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
         self.random = random.Random()
-        self.opened: dict[str, Line] = {}  # cell id -> the answer to its last `open`, and what it came to
         self.rates: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)  # -> (flops, seconds)
-        self.closed: set[str] = set()
-        self.complete: dict[str, set[int]] = defaultdict(set)  # cell id -> launches with all their rounds
-        self.twins: dict[Any, str] = {}  # group -> the cell that has a twin
         self.told: dict[Member, Line] = {}  # what the records say already of a member's libraries
+        self.described: set[tuple[int, Member]] = set()  # (launch, member) that were asked for them
         self.bandwidths_of: set[tuple[int, int]] = set()  # (launch, threads) whose bandwidths are measured
-        self.next_launch = 0
-        if before:
-            self._recall(before)
         self.caches = caches()
-        self.first_launch = self.next_launch  # in it, kernels find nothing compiled
+        self.ledger = Ledger(plan, folder, writer, progress, self.caches, before)
+        self.first_launch = self.ledger.next_launch  # in it, kernels find nothing compiled
         self.writer = writer
         self.scratch = tempfile.TemporaryDirectory(prefix="gemmlab-")
         self.crew = Crew(plan, Path(self.scratch.name))
         self.references = References(Path(self.scratch.name), plan.seed)
 
-    def _recall(self, before: Run) -> None:
-        """What an earlier, killed process of this run has done already."""
-        self.closed = {line["cell"] for line in before.cells}
-        self.next_launch = 1 + max((line["launch"] for line in before.lines if "launch" in line), default=-1)
-        by_cell = defaultdict(list)
-        for line in (*before.of("sample"), *before.of("step")):
-            if not line.get("instrumented", False):
-                by_cell[line["cell"]].append(line)
-        sizes: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
-        for line in before.of("layer"):
-            sizes[line["cell"]][line["id"]] = (line["flops"], line["bytes"])
-        for cell, lines in by_cell.items():
-            self.complete[cell] = {launch for launch, _ in whole_launches(lines, self.plan.rounds)}
-            worst = max(float(line.get("error_ratio", math.nan)) for line in lines)
-            self.opened[cell] = {"error_ratio": worst}
-            for line in lines:
-                for key in ONCE:
-                    self.opened[cell].setdefault(key, line.get(key))
-                    self.opened[cell][key] = self.opened[cell][key] or line.get(key)
-            if sizes[cell]:
-                flops, moved = map(sum, zip(*sizes[cell].values()))
-                self.opened[cell] |= {"flops": flops, "bytes": moved}
-        twins = {line["cell"] for line in before.of("twin")}
-        self.twins = {cell.group: cell.id for cell in self.plan.cells if cell.id in twins}
-
     def run(self) -> Run:
         began = monotonic()
         try:
             self._close_unavailable()
-            total = sum(self._missing(cell) for cell in self.plan.cells)
+            total = sum(self.ledger.missing(cell) for cell in self.plan.cells)
             self.progress.begin(total * self.plan.rounds)
-            while groups := self._groups():
+            while groups := self.ledger.groups():
                 launch_began = monotonic()
-                self._launch(self.next_launch, groups)
-                self.next_launch += 1
-                self._close_narrow()
+                self._launch(self.ledger.next_launch, groups)
+                self.ledger.next_launch += 1
+                self.ledger.close_narrow()
                 now = monotonic()
                 if self._out_of_budget(now - began, now - launch_began):
                     break
-            self._close_sampled(self._open_cells())
+            self.ledger.close_sampled(self.ledger.open_cells())
         except OSError as error:  # a full disk, most likely
             raise RunError(
                 f"{error.filename or self.folder}: {error.strerror or error}; what was measured is kept: "
@@ -178,39 +146,24 @@ class _Engine:
                     self.writer.close()
         return load(self.folder)
 
-    # What is left to do
-
-    def _open_cells(self) -> list[Cell]:
-        return [cell for cell in self.plan.cells if cell.id not in self.closed]
-
-    def _missing(self, cell: Cell) -> int:
-        return 0 if cell.id in self.closed else max(0, self.plan.launches - len(self.complete[cell.id]))
-
-    def _groups(self) -> list[Group]:
-        """Groups in which a cell lacks launches, with all their open cells: pairs need the same launch."""
-        groups: dict[Any, list[Cell]] = {}
-        for cell in self._open_cells():
-            groups.setdefault(cell.group, []).append(cell)
-        return [(key, cells) for key, cells in groups.items() if any(self._missing(cell) for cell in cells)]
-
     def _out_of_budget(self, spent: float, launch_s: float) -> bool:
         """True if there is no time to get to the next number of launches at which sampling may stop."""
         if self.plan.budget_s is None:
             return False
-        done = max((len(self.complete[cell.id]) for cell in self._open_cells()), default=0)
+        done = max((len(self.ledger.complete[cell.id]) for cell in self.ledger.open_cells()), default=0)
         at_a_look = done in DECLARED
         following = next((k for k in DECLARED if k > done), done + 1) if at_a_look else done + 1
         following = min(following, self.plan.launches)
         return spent + (following - done) * launch_s > self.plan.budget_s
 
     def _close_unavailable(self) -> None:
-        for cell in self._open_cells():
+        for cell in self.ledger.open_cells():
             if cell.revision:
                 continue  # its own workers know
             for name in names_in(cell.kernel):
                 found = trial.outcome(name)
                 if found.status != "ok":
-                    self._close(cell, found.status, reason=found.reason)
+                    self.ledger.close(cell, found.status, reason=found.reason)
                     break
 
     # One launch
@@ -233,10 +186,10 @@ class _Engine:
         at = self.references.path(cells[0])
         ready = [cell for cell in cells if self._open(launch, cell, at)]
         twin = self._open_twin(key, ready, at)
-        for cluster in _alike(ready, self.opened):
+        for cluster in _alike(ready, self.ledger.opened):
             self._rounds(launch, cluster, twin if twin in cluster else None)
         for cell in ready:
-            if cell.id not in self.closed:
+            if cell.id not in self.ledger.closed:
                 self._ask(cell, do="close")
         if twin:
             with suppress(Gone):
@@ -245,23 +198,16 @@ class _Engine:
     def _open(self, launch: int, cell: Cell, reference_at: str | None) -> bool:
         """Have the cell's worker verify and calibrate; False if the cell is closed instead."""
         skip = self._hopeless(cell)
-        if cell.id in self.closed:
+        if cell.id in self.ledger.closed:
             return False
         if skip:
-            self._close(cell, "skipped", **skip)
+            self.ledger.close(cell, "skipped", **skip)
             return False
         self.progress.note(f"{_short(cell.kernel)} {cell.problem or _model_name(cell)}: verifying")
         answer = self._ask(cell, **self._to_open(cell, reference_at))
         if answer is None:
             return False
-        before = self.opened.get(cell.id, {})
-        first = "first_call_s" if launch == self.first_launch else "first_call_cached_s"
-        kept = {key: before.get(key) for key in ONCE}
-        kept[first] = kept[first] or answer["first_call_s"]
-        kept["overhead_s"] = _least(before.get("overhead_s"), answer.get("overhead_s"))
-        worst = max(before.get("error_ratio") or 0.0, answer["error_ratio"])
-        printed = before.get("printed", 0)
-        self.opened[cell.id] = answer | kept | {"error_ratio": worst, "printed": printed}
+        self.ledger.note(cell, answer, compiled_anew=launch == self.first_launch)
         self.rates[cell.kernel, cell.threads].append((answer["flops"], answer["seconds"]))
         self._describe(_member(cell), launch)
         return True
@@ -281,8 +227,8 @@ class _Engine:
         if self.plan.twin is None or not ready:
             return None
         named = [cell for cell in ready if cell.kernel == self.plan.twin and not cell.revision]
-        fastest = min(ready, key=lambda cell: self.opened[cell.id]["seconds"])
-        known = [cell for cell in ready if cell.id == self.twins.get(group)]
+        fastest = min(ready, key=lambda cell: self.ledger.opened[cell.id]["seconds"])
+        known = [cell for cell in ready if cell.id == self.ledger.twins.get(group)]
         cell = (known or named or [fastest])[0]
         try:
             answer = self.crew.ask(_member(cell, twin=True), **self._to_open(cell, reference_at))
@@ -290,11 +236,14 @@ class _Engine:
             return None
         if answer["status"] != "ok":  # its first process will say so too, or the floor is missing
             return None
-        self.twins[group] = cell.id
+        self.ledger.twins[group] = cell.id
         return cell
 
     def _describe(self, member: Member, launch: int) -> None:
         """A line on what a worker has loaded, where the records do not say so yet."""
+        if (launch, member) in self.described:
+            return
+        self.described.add((launch, member))
         try:
             answer = self.crew.ask(member, do="describe")
         except Gone:
@@ -306,7 +255,11 @@ class _Engine:
 
     def _hopeless(self, cell: Cell) -> Line | None:
         """A prediction and a reason, where a cell would take longer than a cell may."""
-        if "seconds" in self.opened.get(cell.id, {}) or self.complete[cell.id] or cell.problem is None:
+        if (
+            "seconds" in self.ledger.opened.get(cell.id, {})
+            or self.ledger.complete[cell.id]
+            or cell.problem is None
+        ):
             return None
         plan = self.plan
         calls = plan.launches * (CALLS_TO_OPEN + plan.rounds)
@@ -329,39 +282,48 @@ class _Engine:
         }
 
     def _rounds(self, launch: int, cluster: list[Cell], twin: Cell | None) -> None:
-        """R rounds of one sample each, in an order drawn anew for every round."""
+        """R rounds of one sample each, in an order drawn anew for every round; more where some were disturbed."""
         key = (launch, cluster[0].threads)
         bandwidths = (
             () if key in self.bandwidths_of else tuple(n for n in ceilings.names(self.caches) if n != "fma")
         )
         self.bandwidths_of.add(key)
-        for number in range(self.plan.rounds):
-            cells = [cell for cell in cluster if cell.id not in self.closed]
+        quiet, number, planned = 0, 0, self.plan.rounds
+        until = math.inf
+        while number < planned or (quiet < planned and number < MOST * planned and monotonic() < until):
+            cells = [cell for cell in cluster if cell.id not in self.ledger.closed]
             if not cells:
                 return
             members: list[tuple[Cell | str, bool]] = [(cell, False) for cell in cells]
             members += [(twin, True)] if twin in cells else []
             members += [(name, False) for name in ("fma", *(bandwidths if number == 0 else ()))]
             self.random.shuffle(members)
+            shares = [0.0]
             for order, (member, is_twin) in enumerate(members):
                 at = {"launch": launch, "round": number, "order": order}
                 if isinstance(member, str):
                     self._sample_ceiling(member, cluster[0], at)
                 elif is_twin:
-                    self._sample_twin(member, at)
-                elif member.id not in self.closed:
-                    self._sample(member, at)
+                    shares.append(self._sample_twin(member, at))
+                elif member.id not in self.ledger.closed:
+                    shares.append(self._sample(member, at))
+            quiet += max(shares) <= UNDISTURBED
+            number += 1
+            if number == planned:
+                until = monotonic() + MORE_S
 
-    def _sample(self, cell: Cell, at: Line) -> None:
+    def _sample(self, cell: Cell, at: Line) -> float:
+        """Take one sample and write it down; the share of its time that it waited for a core."""
         self.progress.note(
             f"launch {at['launch'] + 1}  {_short(cell.kernel)}  {cell.problem or _model_name(cell)}"
         )
         printed = self.crew.printed(_member(cell))
         answer = self._ask(cell, do="sample")
-        self.progress.advance()
+        if at["round"] < self.plan.rounds:
+            self.progress.advance()
         if answer is None:
-            return
-        opened = self.opened[cell.id]
+            return 0.0
+        opened = self.ledger.opened[cell.id]
         opened["printed"] += self.crew.printed(_member(cell)) - printed
         opened["error_ratio"] = max(opened["error_ratio"], answer.get("error_ratio", 0.0))
         verified = {"error_ratio": opened["error_ratio"]}
@@ -372,15 +334,19 @@ class _Engine:
         else:
             self._write_step(cell, at, answer, verified)
         if at["round"] == self.plan.rounds - 1:
-            self.complete[cell.id].add(at["launch"])
+            self.ledger.complete[cell.id].add(at["launch"])
+        whole = answer["seconds"] + answer.get("instrumented_seconds", 0.0)
+        return waited_share(answer | {"seconds": whole}, cell.threads)
 
-    def _sample_twin(self, cell: Cell, at: Line) -> None:
+    def _sample_twin(self, cell: Cell, at: Line) -> float:
         try:
             answer = self.crew.ask(_member(cell, twin=True), do="sample")
         except Gone:
-            return
-        if answer["status"] == "ok":
-            self.writer.append("twin", cell.id, **at, **_kept(answer))
+            return 0.0
+        if answer["status"] != "ok":
+            return 0.0
+        self.writer.append("twin", cell.id, **at, **_kept(answer))
+        return waited_share(answer, cell.threads)
 
     def _write_step(self, cell: Cell, at: Line, answer: Line, verified: Line) -> None:
         model, steps = unfrozen(cell.model), answer["loops"]
@@ -415,63 +381,16 @@ class _Engine:
         try:
             answer = self.crew.ask(_member(cell), **request)
         except Gone as gone:
-            self._close(cell, gone.status, reason=str(gone))
+            self.ledger.close(cell, gone.status, reason=str(gone))
             return None
         if answer["status"] != "ok":
             if answer.get("error_ratio") is not None:
-                self.opened[cell.id] = self.opened.get(cell.id, {}) | {"error_ratio": answer["error_ratio"]}
-            self._close(cell, answer["status"], reason=answer["reason"])
+                self.ledger.opened[cell.id] = self.ledger.opened.get(cell.id, {}) | {
+                    "error_ratio": answer["error_ratio"]
+                }
+            self.ledger.close(cell, answer["status"], reason=answer["reason"])
             return None
         return answer
-
-    # The closing lines
-
-    def _close_narrow(self) -> None:
-        """At a look before the last: close the groups whose intervals are narrow enough."""
-        for _, cells in self._groups():
-            if all(len(self.complete[cell.id]) in self.plan.looks for cell in cells):
-                run = self._with_stand_ins(cells)
-                ids = {cell.id for cell in cells}
-                if narrow([result for result in results(run) if result.cell["cell"] in ids]):
-                    self._close_sampled(cells, ended="narrow")
-
-    def _close_sampled(self, cells: list[Cell], ended: str | None = None) -> None:
-        """Close what has been sampled, with what its figures say about it."""
-        whole = [cell for cell in cells if self.complete[cell.id]]
-        for cell in cells:
-            if cell not in whole:
-                self._close(cell, "failed", reason="no launch was completed within the budget")
-        if not whole:
-            return
-        conclusions = conclude(
-            self._with_stand_ins(whole), {cell.id for cell in whole}, self.caches, cache_instances()
-        )
-        for cell in whole:
-            fields = conclusions[cell.id]
-            why = ended or ("budget" if len(self.complete[cell.id]) < self.plan.launches else "launches")
-            self._close(cell, fields.pop("status"), reason=fields.pop("reason"), ended=why, **fields)
-
-    def _with_stand_ins(self, cells: list[Cell]) -> Run:
-        """The run as it is now, with closing lines for cells that are still open, to be read as it will be."""
-        run = load(self.folder)
-        for cell in cells:
-            known = {**self._known(cell), "printed": self.opened.get(cell.id, {}).get("printed", 0)}
-            run.lines.append(
-                {"kind": "cell", "cell": cell.id, "status": "ok", "reason": None, **cell.identity, **known}
-            )
-        return run
-
-    def _known(self, cell: Cell) -> Line:
-        opened = self.opened.get(cell.id, {})
-        return {key: opened.get(key) for key in (*ONCE, "error_ratio")} | {
-            "flops": opened.get("flops", cell.problem.flops if cell.problem else None),
-            "bytes": opened.get("bytes", cell.problem.bytes if cell.problem else None),
-        }
-
-    def _close(self, cell: Cell, status: str, **fields: Any) -> None:
-        self.progress.advance(self._missing(cell) * self.plan.rounds)
-        self.writer.append("cell", cell.id, **cell.identity, status=status, **fields, **self._known(cell))
-        self.closed.add(cell.id)
 
 
 def _member(cell: Cell, twin: bool = False) -> Member:
@@ -480,10 +399,6 @@ def _member(cell: Cell, twin: bool = False) -> Member:
 
 def _kept(answer: Line) -> Line:
     return {key: answer.get(key) for key in ("loops", "seconds", *FIGURES)}
-
-
-def _least(*values: float | None) -> float | None:
-    return min((value for value in values if value is not None), default=None)
 
 
 def _alike(cells: list[Cell], opened: dict[str, Line]) -> list[list[Cell]]:

@@ -14,7 +14,7 @@ from bench.records import Line, Run, canonical, number
 from bench.verdicts import bounds
 from bench.verdicts.doubts import doubts
 from bench.verdicts.payback import payback
-from bench.verdicts.statistics import Result, peaks, results
+from bench.verdicts.statistics import Result, peaks, results, rounds_of
 
 
 def conclude(
@@ -53,7 +53,9 @@ def conclude(
         made[cell["cell"]] = {
             "status": "impossible" if reason else "ok",
             "reason": reason,
-            "doubts": doubts(threads, cores, lines[cell["cell"]], result.peaks, cell.get("printed") or 0),
+            "doubts": doubts(
+                threads, cores, lines[cell["cell"]], result.peaks, cell.get("printed") or 0, rounds_of(run)
+            ),
             "bound": bound,
             "payback": _payback(result, groups[_group(cell)]),
         }

@@ -15,12 +15,12 @@ A doubt does not change a figure; it stands beside it. What each kind means, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 from bench.records import Line, number
-from bench.verdicts.statistics import own_seconds
+from bench.verdicts.statistics import counted, own_seconds
 
 Doubt = dict[str, str]
 
@@ -54,14 +54,17 @@ def doubts(
     samples: Sequence[Line],
     peaks: dict[int, float] | None = None,
     printed: int = 0,
+    rounds: int = 5,
 ) -> list[Doubt]:
     """The doubts about a cell, the worst first; [] if there is nothing to say.
 
     samples  its `sample` or uninstrumented `step` lines
     peaks    launch -> FMA rate
     printed  bytes that its kernel wrote to stdout and stderr
+    rounds   planned in each launch; a disturbed one has had more
     """
-    times = [own_seconds(line, threads) for line in samples]
+    kept = list(_counted(samples, threads, rounds))
+    times = [own_seconds(line, threads) for line in kept]
     found = [
         _waiting(threads, samples) or _others(cores, samples),
         _share(
@@ -72,10 +75,18 @@ def doubts(
             "the control group's CPU quota held it back for {share} of its time",
         ),
         _two_humped(times),
-        _launches(samples, times, peaks or {}),
+        _launches(kept, times, peaks or {}),
         _printing(printed),
     ]  # fmt: skip
     return [doubt for doubt in found if doubt]
+
+
+def _counted(samples: Sequence[Line], threads: int, rounds: int) -> Iterator[Line]:
+    by_launch: dict[int, list[Line]] = {}
+    for line in samples:
+        by_launch.setdefault(line["launch"], []).append(line)
+    for members in by_launch.values():
+        yield from counted(members, threads, rounds)
 
 
 def humps(seconds: Sequence[float]) -> Humps | None:
@@ -124,7 +135,7 @@ def _waiting(threads: int, samples: Sequence[Line]) -> Doubt | None:
     share = _percent(waited / (wall * threads))
     if threads == 1:
         return _doubt(
-            "foreign-load", f"something else ran on its core: it waited {share} of the time (taken off)"
+            "foreign-load", f"something else ran on its core: it waited {share} of the time (not counted)"
         )
     times = [float(line["seconds"]) for line in samples]
     middle, worst = median(times), max(times)

@@ -6,9 +6,10 @@ a launch give one median, a ratio of two kernels gives one log-ratio per launch 
 in, and the interval is Student's t over those log-ratios. The estimand is the ratio of medians.
 
 A kernel against itself (A/A, its twin in a second process) says what ratio means nothing on this machine: the
-floor, below which no difference is called one. On one thread the time that the scheduler says a sample waited
-for its core, because something else ran there, is taken off first; of several threads nobody can say how much
-of a wait was waited for.
+floor, below which no difference is called one. Samples that waited for cores, because something else ran there,
+are not counted where a launch has enough others (how long it waited says nothing of how fast a kernel is, so
+leaving them out favours none). Where it has not, all count, and on one thread the wait is taken off; of
+several threads nobody can say how much of a wait was waited for.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from typing import Any
 from bench.records import Line, Run, number, whole_launches
 
 CONFIDENCE = 0.95
+# A sample that waited for no larger a share of its cores' time than this was not disturbed; and a launch needs
+# so many of them (all, if it has fewer rounds) to do without the others.
+UNDISTURBED, ENOUGH = 0.01, 3
 # However long the scheduler says that a sample waited, this share of its time was its own: the account of a
 # wait and the clock are read at different moments.
 LEAST = 0.01
@@ -49,7 +53,7 @@ class Interval:
 class Result:
     """One cell, read back: its closing line and its seconds per call, by launch.
 
-    samples  of its own process, on one thread without what it waited for its core
+    samples  of its own process: those that count (`counted`), on one thread without what they waited
     twin     of a second process of the same kernel, where the run had one
     peaks    the FMA rate of each launch, FLOP/s
     """
@@ -192,6 +196,18 @@ def floor_for(run: Run | Iterable[Floor], result: Result) -> float:
     return next((floor.value for floor in known if (floor.size_class, floor.threads) == at), math.nan)
 
 
+def waited_share(line: Line, threads: int) -> float:
+    """The share of its cores' time that a sample waited for a core; 0 where nobody knows."""
+    calls = line.get("loops") or line.get("steps") or 1
+    return (number(line.get("waited_s")) or 0.0) / (float(line["seconds"]) * calls * threads)
+
+
+def counted(lines: Sequence[Line], threads: int, rounds: int) -> list[Line]:
+    """Of a launch's samples those that count: the undisturbed ones, or all where these are too few."""
+    quiet = [line for line in lines if waited_share(line, threads) <= UNDISTURBED]
+    return quiet if len(quiet) >= min(ENOUGH, rounds) else list(lines)
+
+
 def own_seconds(line: Line, threads: int) -> float:
     """Seconds per call of a sample; on one thread without what it waited for its core."""
     seconds, waited = float(line["seconds"]), number(line.get("waited_s")) or 0.0
@@ -207,8 +223,7 @@ def results(run: Run) -> list[Result]:
     Only launches that hold all their rounds count: a launch cut by a kill is kept in the records and
     left out here.
     """
-    planned = run.plan.get("rounds")
-    rounds = planned if isinstance(planned, int) else 1
+    rounds = rounds_of(run)
     taken: dict[str, list[Line]] = defaultdict(list)
     twins: dict[str, list[Line]] = defaultdict(list)
     for line in (*run.of("sample"), *run.of("step")):
@@ -222,13 +237,20 @@ def results(run: Run) -> list[Result]:
         result = Result(cell)
         for lines, by_launch in ((taken, result.samples), (twins, result.twin)):
             for launch, members in whole_launches(lines[cell["cell"]], rounds):
-                by_launch[launch] = [own_seconds(line, result.threads) for line in members]
+                kept = counted(members, result.threads, rounds)
+                by_launch[launch] = [own_seconds(line, result.threads) for line in kept]
         key = (result.problem.get("dtype") or result.model.get("dtype"), result.threads)
         if key not in highest:
             highest[key] = peaks(run, "fma", *key)
         result.peaks = highest[key]
         found.append(result)
     return found
+
+
+def rounds_of(run: Run) -> int:
+    """Rounds that a launch of this run must have; 1 where nobody knows."""
+    planned = run.plan.get("rounds")
+    return planned if isinstance(planned, int) else 1
 
 
 def peaks(run: Run, ceiling: str, dtype: str | None, threads: int) -> dict[int, float]:

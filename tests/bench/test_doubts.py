@@ -35,10 +35,10 @@ def test_a_quiet_cell_gives_no_doubt(threads):
 
 
 def test_a_wait_on_one_thread_is_something_else_on_its_core():
-    """A tenth of the time: the sentence says how much, and that it was taken off."""
+    """A tenth of the time: the sentence says how much, and that it does not count."""
     (found,) = doubts(1, 2, samples(waited_s=0.002))
     assert found["kind"] == "foreign-load"
-    assert "it waited 10 % of the time (taken off)" in found["sentence"]
+    assert "it waited 10 % of the time (not counted)" in found["sentence"]
 
 
 def test_threads_that_wait_are_oversubscribed():

@@ -144,13 +144,45 @@ def test_sampling_stops_at_a_look_where_everything_is_narrow(tmp_path, monkeypat
 
 def test_a_budget_ends_sampling_at_a_declared_number_of_launches(tmp_path, monkeypatch):
     """Three launches fit into what six would need; the record says that the budget ended it."""
-    ticks = iter(range(0, 10_000, 10))  # every look at the clock: ten seconds later
-    monkeypatch.setattr(engine, "monotonic", lambda: float(next(ticks)))
+    seconds = iter(range(10, 1000, 10))
+    clock, launch = [0.0], engine._Engine._launch
+
+    def ten_seconds(self, *which):
+        launch(self, *which)
+        clock[0] = float(next(seconds))
+
+    monkeypatch.setattr(engine._Engine, "_launch", ten_seconds)
+    monkeypatch.setattr(engine, "monotonic", lambda: clock[0])
     cells = Sweep(kernels=("blas",), sizes=(16,), threads=(1,)).cells()
-    plan = Plan(cells=cells, **(QUICK | {"launches": 6}), budget_s=80.0)
+    plan = Plan(cells=cells, **(QUICK | {"launches": 6}), budget_s=50.0)
     run = engine.start(plan, tmp_path / "run")
     assert [cell["ended"] for cell in run.cells] == ["budget"]
     assert {line["launch"] for line in run.of("sample")} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("disturbed", "rounds"), [(0, 3), (1, 4), (4, 7), (99, 9)])
+def test_rounds_that_were_disturbed_are_taken_again(tmp_path, monkeypatch, disturbed, rounds):
+    """Until as many are undisturbed as were planned, and at most three times as many in all."""
+    ask, seen = Crew.ask, Counter()
+
+    def waiting(self, member, **request):
+        answer = ask(self, member, **request)
+        if request["do"] == "sample" and not member.twin:
+            wall = answer["seconds"] * answer["loops"]
+            answer["waited_s"] = 0.3 * wall if seen["samples"] < disturbed else 0.0
+            seen["samples"] += 1
+        elif request["do"] == "sample":
+            answer["waited_s"] = 0.0
+        return answer
+
+    monkeypatch.setattr(Crew, "ask", waiting)
+    monkeypatch.setattr(engine, "MORE_S", 1e9)
+    cells = Sweep(kernels=("blas",), sizes=(16,), threads=(1,)).cells()
+    run = engine.start(Plan(cells=cells, **(QUICK | {"launches": 1, "rounds": 3})), tmp_path / "run")
+    assert Counter(line["kind"] for line in run.lines)["sample"] == rounds
+    (found,) = bench.results(run)
+    assert found.status == "ok"
+    assert len(found.samples[0]) == (rounds - disturbed if disturbed < 99 else 9)
 
 
 def test_a_sample_lasts_about_as_long_as_it_should(run):

@@ -231,3 +231,23 @@ def test_one_thread_is_not_charged_for_what_it_waited():
     assert own_seconds({"seconds": 1.0, "loops": 10, "waited_s": None}, 1) == 1.0
     assert own_seconds({"seconds": 1.0, "loops": 10}, 1) == 1.0
     assert 0 < own_seconds({"seconds": 1.0, "loops": 1, "waited_s": 1.1}, 1) < 0.1
+
+
+def test_disturbed_samples_do_not_count_where_a_launch_has_enough_others(tmp_path):
+    """Three undisturbed of five: their median. Two: all count, without what they waited."""
+
+    def line(launch, number, seconds, waited):
+        return sample(launch, number, seconds) | {"loops": 1, "waited_s": waited}
+
+    enough = [line(0, number, 1.0, 0.0) for number in range(3)] + [
+        line(0, number, 2.0, 0.8) for number in (3, 4)
+    ]
+    few = [line(1, number, 1.0, 0.0) for number in range(2)] + [
+        line(1, number, 2.0, 0.8) for number in (2, 3, 4)
+    ]
+    (found,) = results(run(tmp_path, [CELL, *enough, *few], rounds=5))
+    assert found.samples[0] == [1.0, 1.0, 1.0]
+    assert found.samples[1] == pytest.approx([1.0, 1.0, 1.2, 1.2, 1.2])
+    (found,) = results(run(tmp_path, [CELL | {"threads": 2}, *enough, *few], rounds=5))
+    assert found.samples[0] == [2.0 / 2] * 3
+    assert found.samples[1] == [1.0, 1.0, 2.0, 2.0, 2.0]

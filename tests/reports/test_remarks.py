@@ -12,7 +12,7 @@ import reports
 from bench.verdicts.statistics import Floor, Interval, floors, results
 from reports import remarks, selection
 
-WAITED = "something else ran on its core: it waited {} % of the time (taken off)"
+WAITED = "something else ran on its core: it waited {} % of the time (not counted)"
 HUMPS = "20 % of its samples took {} us a call, the others 357 us, with nothing between"
 
 
