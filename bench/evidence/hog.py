@@ -9,20 +9,18 @@ reports as the ratio of the two, and what the lab says about it. Run as
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 
 import bench
 import gemm
 from bench.records import Run
-from bench.verdicts.statistics import Interval, results, speedup
+from bench.verdicts.statistics import Interval, Result, geometric, results, speedup
 from gemm.problems import Problem
 
 # Spins and sleeps for random times of half a second in the mean.
@@ -61,11 +59,11 @@ def hog(core: int) -> Iterator[None]:
         process.wait()
 
 
-def ratio(kernels: tuple[str, str], n: int, out: Path) -> tuple[Run, Interval]:
-    """How many times faster the second kernel is, by an ordinary sweep at the default precision."""
+def measured(kernels: tuple[str, str], n: int, out: Path) -> tuple[Run, tuple[Result, Result]]:
+    """An ordinary sweep at the default precision."""
     run = bench.sweep(kernels, [n], threads=[1], out=out, sample_s=0.01)
     by = {result.kernel: result for result in results(run)}
-    return run, speedup(by[kernels[0]], by[kernels[1]])
+    return run, (by[kernels[0]], by[kernels[1]])
 
 
 def blocks(kernels: tuple[str, str], n: int) -> float:
@@ -85,30 +83,45 @@ def blocks(kernels: tuple[str, str], n: int) -> float:
     return medians[0] / medians[1]
 
 
+def pooled(runs: list[tuple[Result, Result]]) -> Interval:
+    """The ratio over the launches of several sweeps."""
+    ratios = []
+    for base, other in runs:
+        before, after = base.medians, other.medians
+        ratios += [before[launch] / after[launch] for launch in before if launch in after]
+    return geometric(ratios)
+
+
 def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    first, second, size = sys.argv[2:5] if len(sys.argv) > 4 else ("numba-blocked", "blas", "256")
+    first, second, size = sys.argv[2:5] if len(sys.argv) > 4 else ("numba-ikj", "blas", "128")
     kernels, n, out = (first, second), int(size), sys.stdout.write
     folder = Path(tempfile.mkdtemp(prefix="gemmlab-hog-"))
-    apart, naive = [], []
+    quiet, busy, naive = [], [], []
     with on_one_core() as core:
         for number in range(repeats):
-            _, quiet = ratio(kernels, n, folder / f"quiet-{number}")
+            quiet.append(measured(kernels, n, folder / f"quiet-{number}")[1])
             with hog(core):
-                run, busy = ratio(kernels, n, folder / f"busy-{number}")
+                run, pair = measured(kernels, n, folder / f"busy-{number}")
                 naive.append(blocks(kernels, n))
-            apart.append(busy.value / quiet.value)
-            out(
-                f"{second} against {first} at n = {n}: quiet {quiet.value:.3f} ({quiet.low:.3f}-{quiet.high:.3f}), "
-                f"neighbour {busy.value:.3f} ({busy.low:.3f}-{busy.high:.3f}), {100 * (apart[-1] - 1):+.1f} %; "
-                f"two blocks {naive[-1]:.3f}, {100 * (naive[-1] / quiet.value - 1):+.1f} %\n"
-            )
+            busy.append(pair)
+            out(f"quiet {_said(speedup(*quiet[-1]))}, neighbour {_said(speedup(*pair))}, ")
+            out(f"two blocks one after the other {naive[-1]:.3f}\n")
             for cell in run.cells:
                 for doubt in cell["doubts"]:
                     out(f"    {cell['kernel']}: {doubt['sentence']}\n")
             sys.stdout.flush()
-    off = [abs(math.log(value)) for value in apart]
-    out(f"paired: {100 * max(off):.1f} % off at most, {100 * median(off):.1f} % in the median\n")
+    alone, beside = pooled(quiet), pooled(busy)
+    out(
+        f"{second} against {first} at n = {n}, over all launches: quiet {_said(alone)}, neighbour {_said(beside)}: "
+    )
+    out(f"{100 * (beside.value / alone.value - 1):+.1f} %; ")
+    off = sorted(100 * (value / alone.value - 1) for value in naive)
+    out(f"two blocks {off[0]:+.0f} to {off[-1]:+.0f} %\n")
+
+
+def _said(ratio: Interval) -> str:
+    return f"{ratio.value:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
 
 
 if __name__ == "__main__":

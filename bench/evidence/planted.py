@@ -23,7 +23,7 @@ import numpy as np
 import gemm
 from bench.evidence import planted_kernels
 from bench.plans.plan import Cell, Plan, source
-from bench.records import Run
+from bench.records import Run, write_json
 from bench.timing import engine
 from bench.verdicts.compare import verdict
 from bench.verdicts.statistics import Result, floor_for, floors, results, speedup
@@ -106,6 +106,7 @@ def main() -> None:
         waits = {name: {n: round(share * calls[n]) for n in SIZES} for name, share in SHARES.items()}
         planted_kernels.plant(waits)
         run = engine.start(plan(number), folder / f"{number:03d}")
+        write_json(run.path / "waits.json", waits)
         count(run, waits, tally)
         out(
             f"run {number + 1}: intervals that hold the truth {tally.covering} of {tally.intervals}; "
