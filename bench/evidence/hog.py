@@ -23,11 +23,12 @@ from bench.records import Run
 from bench.verdicts.statistics import Interval, Result, geometric, results, speedup
 from gemm.problems import Problem
 
-# Spins and sleeps for random times of half a second in the mean.
+# Spins and sleeps for random times of half a second in the mean, for as long as its parent lives.
 HOG = """
 import os, random, sys, time
 os.sched_setaffinity(0, {int(sys.argv[1])})
-while True:
+parent = os.getppid()
+while os.getppid() == parent:
     until = time.perf_counter() + random.expovariate(2.0)
     while time.perf_counter() < until:
         pass
