@@ -60,7 +60,7 @@ def tour(
 
     products = axes.Sweep().cells()
     steps = network.cells(kernels=NETWORK_KERNELS, **NETWORK)
-    quick = plan.Plan(cells=products + steps, **plan.PRECISIONS["quick"], rounds=5, sample_s=0.01, cell_s=2.5)
+    quick = plan.Plan(cells=products + steps, **plan.PRECISIONS["quick"], rounds=5, sample_s=0.01, cell_s=4.0)
     run = engine.start(quick, out, stem="tour", progress=live())
     reports.show(run, brief=True)
     page = reports.page(run)
