@@ -318,10 +318,18 @@ class Profile:
 
 
 def profile(run: Run, result: Result) -> Profile:
-    """The rows of one model cell. Means, not medians: means add up."""
-    cell, launches = result.cell["cell"], set(result.samples)
-    lines = [line for line in run.of("layer") if line["cell"] == cell and line["launch"] in launches]
-    steps = [line for line in run.of("step") if line["cell"] == cell and line["launch"] in launches]
+    """The rows of one model cell, from the rounds that count. Means, not medians: means add up."""
+    cell, launches, rounds = result.cell["cell"], set(result.samples), rounds_of(run)
+    plain = [line for line in run.of("step") if line["cell"] == cell and not line["instrumented"]]
+    at = {
+        (line["launch"], line["round"])
+        for _, members in whole_launches(plain, rounds)
+        for line in counted(members, result.threads, rounds)
+    }
+    lines, steps = (
+        [line for line in run.of(kind) if line["cell"] == cell and (line["launch"], line["round"]) in at]
+        for kind in ("layer", "step")
+    )
 
     def mean(members: Sequence[Line]) -> float:
         return math.fsum(float(line["seconds"]) for line in members) / len(members) if members else math.nan
@@ -333,11 +341,11 @@ def profile(run: Run, result: Result) -> Profile:
         by_operation.setdefault(line["id"], []).append(line)
     rows = [
         Row(
-            id=at, layer=first["layer"], op=first["op"], phase=first["phase"], parts=tuple(first["parts"]),
+            id=name, layer=first["layer"], op=first["op"], phase=first["phase"], parts=tuple(first["parts"]),
             kernel=first["kernel"] or "", m=first["m"], n=first["n"], k=first["k"],
             flops=first["flops"], bytes=first["bytes"], seconds=mean(members), share=mean(members) / step,
         )
-        for at, members in by_operation.items()
+        for name, members in by_operation.items()
         for first in members[:1]
     ]  # fmt: skip
     ratios = []

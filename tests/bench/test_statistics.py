@@ -142,6 +142,26 @@ def test_a_profile_adds_up_by_means(tmp_path):
     assert (whole.step, whole.instrumented) == (pytest.approx(1.0), pytest.approx(1.1))
 
 
+def test_a_profile_takes_rows_and_steps_from_the_same_undisturbed_rounds(tmp_path):
+    """Three undisturbed rounds of five: the other two are in neither."""
+    lines = [CELL | {"problem": None, "model": {"arch": [4, 2], "dtype": "float32"}}]
+    fields = {
+        "layer": 1, "phase": "forward", "parts": [], "kernel": None, "m": None, "n": None, "k": None,
+        "flops": 10, "bytes": 5, "op": "Z", "id": "1.Z",
+    }  # fmt: skip
+    for number in range(5):
+        slow, waited = (9.0, 5.0) if number > 2 else (1.0, 0.0)
+        for instrumented in (True, False):
+            step = sample(0, number, slow, "step", instrumented=instrumented)
+            lines.append(step | {"steps": 1, "waited_s": waited})
+        lines.append(sample(0, number, 0.9 * slow, "layer", **fields))
+    opened = run(tmp_path, lines, rounds=5)
+    whole = profile(opened, results(opened)[0])
+    assert whole.step == whole.instrumented == 1.0
+    assert [row.seconds for row in whole.rows] == [pytest.approx(0.9)]
+    assert whole.accounted.value == pytest.approx(0.9)
+
+
 SIMULATED = [(name, precision) for name in simulated.SCENARIOS for precision in PRECISIONS]
 
 
