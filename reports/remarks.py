@@ -30,6 +30,7 @@ CLASSES = {
     "large": "n ≥ 256",
     "step": "training steps",
 }
+CLASSES |= {f"{name}, cold": f"{words}, cold" for name, words in CLASSES.items() if name != "step"}
 # Of several cells, where the figures of one say nothing of the others.
 IN_GENERAL = {"two-humped": "their samples fall into two groups, with nothing between"}
 

@@ -162,12 +162,16 @@ class Floor:
 
 
 def size_class(result: Result) -> str:
-    """small, medium (cube root of m n k from 64), large (from 256), or step: what noise depends on most."""
+    """What noise depends on most: small, medium (cube root of m n k from 64), large (from 256), or step.
+
+    Cold ones are a class of their own: "large, cold".
+    """
     if not result.problem:
         return "step"
     p = result.problem
     size = (p["m"] * p["n"] * p["k"] * p.get("batch", 1)) ** (1 / 3)
-    return "small" if size < 63.9 else "medium" if size < 255.9 else "large"
+    name = "small" if size < 63.9 else "medium" if size < 255.9 else "large"
+    return f"{name}, cold" if result.cell.get("cache") == "cold" else name
 
 
 def floors(run: Run | Iterable[Result]) -> list[Floor]:

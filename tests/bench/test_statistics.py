@@ -231,7 +231,7 @@ def test_the_twin_is_no_sample_of_the_cell(tmp_path):
 
 
 def test_size_classes_go_by_the_cube_root_of_the_work():
-    """64 and 256 begin the next; a step is a class of its own."""
+    """64 and 256 begin the next; a step is a class of its own, and so are cold ones."""
 
     def of(m, n, k):
         return size_class(result({}, problem={"m": m, "n": n, "k": k}))
@@ -241,6 +241,7 @@ def test_size_classes_go_by_the_cube_root_of_the_work():
     ]  # fmt: skip
     assert of(1, 4096, 64) == "medium"
     assert size_class(result({}, problem=None, model={"arch": [1]})) == "step"
+    assert size_class(result({}, problem={"m": 8, "n": 8, "k": 8}, cache="cold")) == "small, cold"
 
 
 def test_one_thread_is_not_charged_for_what_it_waited():
