@@ -6,6 +6,7 @@
 
 waited_s     core-seconds that threads of this process were ready to run and had no core: something else ran
              there (the scheduler's own account, /proc/self/task/*/schedstat, in nanoseconds)
+caller_waited_s  the same of the thread that made the calls alone
 cpu_s        core-seconds that this process used
 switches     times that a thread of it was taken off its core although it wanted to go on
 other_s      core-seconds that others used on this machine (clock ticks of 10 ms: small values are noise)
@@ -26,7 +27,7 @@ from typing import Any
 
 from bench.host.cgroups import folders
 
-FIGURES = ("waited_s", "cpu_s", "switches", "other_s", "steal_s", "throttled_s")
+FIGURES = ("waited_s", "caller_waited_s", "cpu_s", "switches", "other_s", "steal_s", "throttled_s")
 
 
 class Witness:
@@ -43,8 +44,10 @@ class Witness:
 
     def __exit__(self, *_: object) -> None:
         own, after = _waited(), _read()
-        before = self._before | {"waited_s": _sum(self._before["waited_s"], self._waited)}
-        after |= {"waited_s": _sum(after["waited_s"], own)}
+        before = self._before | {
+            "waited_s": _sum(self._before["waited_s"], self._waited), "caller_waited_s": self._waited,
+        }  # fmt: skip
+        after |= {"waited_s": _sum(after["waited_s"], own), "caller_waited_s": own}
         found = {
             key: None if before[key] is None or after[key] is None else max(0, after[key] - before[key])
             for key in before

@@ -30,7 +30,10 @@ LONGEST_ANSWER, LONGEST_LOG = 64 << 20, 16 << 20
 
 def signal_name(returncode: int) -> str:
     """The name of the signal that a negative return code stands for, such as SIGSEGV."""
-    return signal.Signals(-returncode).name
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:  # a real-time signal has none
+        return f"signal {-returncode}"
 
 
 def one_line(text: str, limit: int = 300) -> str:

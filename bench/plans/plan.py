@@ -91,6 +91,7 @@ class Plan:
     cell_s     seconds that one cell may take in all; cells predicted to take longer are skipped
     budget_s   seconds: sampling goes on to the next of DECLARED only if that fits (None: no limit)
     timeout_s  seconds after which a worker that does not answer is ended
+    more_s     seconds of further rounds in a launch where rounds were disturbed
     twin       the kernel that gets a second process, for A/A (where it is not in a group, the fastest there);
                None: no A/A, and so no verdict
     trees      revision -> {"root": the folder that its workers import from, "python": its interpreter}
@@ -104,6 +105,7 @@ class Plan:
     cell_s: float = 30.0
     budget_s: float | None = None
     timeout_s: float = 300.0
+    more_s: float = 1.0
     seed: int = 0
     twin: str | None = "blas"
     trees: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -32,6 +32,7 @@ class Crew:
         self.plan, self.scratch = plan, scratch
         self.workers: dict[Member, Worker] = {}
         self.gone: dict[Member, Gone] = {}  # how each ended that is not there any more
+        self.anew: set[Member] = set()  # those whose worker has found nothing compiled
         self.marker = secrets.token_hex(8)
         self.guardian = Guardian(f"GEMMLAB_RUN={self.marker}", scratch)
 
@@ -103,8 +104,11 @@ class Crew:
         """
         if member.kernel == CEILING:
             return {}
-        name = hashlib.sha256(repr((member.kernel, member.threads, member.revision)).encode()).hexdigest()[
-            :12
-        ]
-        folder = str(self.scratch / "compiled" / name)
-        return {"NUMBA_CACHE_DIR": folder, "CUPY_CACHE_DIR": folder}
+        what = repr((member.kernel, member.threads, member.revision))
+        folder = self.scratch / "compiled" / hashlib.sha256(what.encode()).hexdigest()[:12]
+        if folder.exists():
+            self.anew.discard(member)
+        else:
+            folder.mkdir(parents=True)
+            self.anew.add(member)
+        return {"NUMBA_CACHE_DIR": str(folder), "CUPY_CACHE_DIR": str(folder)}

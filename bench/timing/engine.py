@@ -55,8 +55,8 @@ ALIKE = 10.0
 # Seconds of a call from which its rate says something about larger problems.
 TELLING_S = 0.01
 # Where rounds were disturbed there are more, until as many are undisturbed as were planned: up to so many times as
-# many, and so many seconds.
-MOST, MORE_S = 3, 1.0
+# many, and for the plan's `more_s`.
+MOST = 3
 # Calls on a problem before the first sample: verification, first call, calibration.
 CALLS_TO_OPEN = 5
 
@@ -111,7 +111,6 @@ class _Engine:
         self.bandwidths_of: set[tuple[int, int]] = set()  # (launch, threads) whose bandwidths are measured
         self.caches = caches()
         self.ledger = Ledger(plan, folder, writer, progress, self.caches, before)
-        self.first_launch = self.ledger.next_launch  # in it, kernels find nothing compiled
         self.writer = writer
         self.scratch = tempfile.TemporaryDirectory(prefix="gemmlab-")
         self.crew = Crew(plan, Path(self.scratch.name))
@@ -207,7 +206,7 @@ class _Engine:
         answer = self._ask(cell, **self._to_open(cell, reference_at))
         if answer is None:
             return False
-        self.ledger.note(cell, answer, compiled_anew=launch == self.first_launch)
+        self.ledger.note(cell, answer, compiled_anew=_member(cell) in self.crew.anew)
         self.rates[cell.kernel, cell.threads].append((answer["flops"], answer["seconds"]))
         self._describe(_member(cell), launch)
         return True
@@ -310,7 +309,7 @@ class _Engine:
             quiet += max(shares) <= UNDISTURBED
             number += 1
             if number == planned:
-                until = monotonic() + MORE_S
+                until = monotonic() + self.plan.more_s
 
     def _sample(self, cell: Cell, at: Line) -> float:
         """Take one sample and write it down; the share of its time that it waited for a core."""
@@ -335,8 +334,7 @@ class _Engine:
             self._write_step(cell, at, answer, verified)
         if at["round"] == self.plan.rounds - 1:
             self.ledger.complete[cell.id].add(at["launch"])
-        whole = answer["seconds"] + answer.get("instrumented_seconds", 0.0)
-        return waited_share(answer | {"seconds": whole}, cell.threads)
+        return waited_share(answer | {"seconds": _whole(answer)}, cell.threads)
 
     def _sample_twin(self, cell: Cell, at: Line) -> float:
         try:
@@ -345,18 +343,16 @@ class _Engine:
             return 0.0
         if answer["status"] != "ok":
             return 0.0
-        self.writer.append("twin", cell.id, **at, **_kept(answer))
-        return waited_share(answer, cell.threads)
+        share = waited_share(answer | {"seconds": _whole(answer)}, cell.threads)
+        self.writer.append("twin", cell.id, **at, **_kept(answer | _part(answer, answer["seconds"])))
+        return share
 
     def _write_step(self, cell: Cell, at: Line, answer: Line, verified: Line) -> None:
         model, steps = unfrozen(cell.model), answer["loops"]
         for layer in answer["layers"]:
             self.writer.append("layer", cell.id, model=model, **at, steps=steps, **layer)
-        whole = answer["instrumented_seconds"] + answer["seconds"]
-        seen = {key: answer.get(key) for key in FIGURES}
         for instrumented, seconds in ((True, answer["instrumented_seconds"]), (False, answer["seconds"])):
-            part = seconds / whole  # both kinds alternate: what happened meanwhile happened to both
-            figures = {key: None if value is None else value * part for key, value in seen.items()}
+            figures = _part(answer, seconds)
             self.writer.append(
                 "step", cell.id, model=model, **at, steps=steps, instrumented=instrumented, seconds=seconds,
                 **figures, **verified,
@@ -395,6 +391,18 @@ class _Engine:
 
 def _member(cell: Cell, twin: bool = False) -> Member:
     return Member(cell.kernel, cell.threads, cell.revision, twin)
+
+
+def _whole(answer: Line) -> float:
+    """Seconds per call that the witness looked on: of a step, without and with the recorder."""
+    return answer["seconds"] + answer.get("instrumented_seconds", 0.0)
+
+
+def _part(answer: Line, seconds: float) -> Line:
+    """What happened meanwhile, by time: steps of both kinds alternate, so it happened to both."""
+    part = seconds / _whole(answer)
+    seen = {key: answer.get(key) for key in FIGURES}
+    return {key: None if value is None else value * part for key, value in seen.items()}
 
 
 def _kept(answer: Line) -> Line:

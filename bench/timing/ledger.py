@@ -106,16 +106,10 @@ class Ledger:
 
     def close_sampled(self, cells: list[Cell], ended: str | None = None) -> None:
         """Close what has been sampled, with what its figures say about it."""
-        whole = [cell for cell in cells if self.complete[cell.id]]
-        for cell in cells:
-            if cell not in whole:
-                self.close(cell, "failed", reason="no launch was completed within the budget")
-        if not whole:
-            return
         conclusions = conclude(
-            self._with_stand_ins(whole), {cell.id for cell in whole}, self.caches, cache_instances()
+            self._with_stand_ins(cells), {cell.id for cell in cells}, self.caches, cache_instances()
         )
-        for cell in whole:
+        for cell in cells:
             fields = conclusions[cell.id]
             why = ended or ("budget" if len(self.complete[cell.id]) < self.plan.launches else "launches")
             self.close(cell, fields.pop("status"), reason=fields.pop("reason"), ended=why, **fields)

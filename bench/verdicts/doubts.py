@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from bench.records import Line, number
-from bench.verdicts.statistics import counted, own_seconds
+from bench.verdicts.statistics import counted, own_seconds, waited
 
 Doubt = dict[str, str]
 
@@ -129,10 +129,11 @@ def _total(samples: Iterable[Line], figure: str) -> tuple[float, float]:
 
 
 def _waiting(threads: int, samples: Sequence[Line]) -> Doubt | None:
-    waited, wall = _total(samples, "waited_s")
-    if not wall or waited / (wall * threads) < WAITED:
+    wall = math.fsum(map(_wall, samples))
+    total = math.fsum(waited(line, threads) for line in samples)
+    if not wall or total / (wall * threads) < WAITED:
         return None
-    share = _percent(waited / (wall * threads))
+    share = _percent(total / (wall * threads))
     if threads == 1:
         return _doubt(
             "foreign-load", f"something else ran on its core: it waited {share} of the time (not counted)"

@@ -21,5 +21,5 @@ def payback(
     for name, (first_other, seconds_other) in others.items():
         owed, saved = first_call_s - first_other, seconds_other - seconds
         if owed > 0 and not isnan(saved):
-            found[name] = ceil(owed / saved) if saved > 0 else None
+            found[name] = 1 + ceil(owed / saved) if saved > 0 else None  # the first call is one of them
     return found

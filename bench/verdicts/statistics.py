@@ -203,7 +203,13 @@ def floor_for(run: Run | Iterable[Floor], result: Result) -> float:
 def waited_share(line: Line, threads: int) -> float:
     """The share of its cores' time that a sample waited for a core; 0 where nobody knows."""
     calls = line.get("loops") or line.get("steps") or 1
-    return (number(line.get("waited_s")) or 0.0) / (float(line["seconds"]) * calls * threads)
+    return waited(line, threads) / (float(line["seconds"]) * calls * threads)
+
+
+def waited(line: Line, threads: int) -> float:
+    """Core-seconds that a sample waited: on one thread those of its caller alone, whatever others it has started."""
+    figure = "caller_waited_s" if threads == 1 and "caller_waited_s" in line else "waited_s"
+    return number(line.get(figure)) or 0.0
 
 
 def counted(lines: Sequence[Line], threads: int, rounds: int) -> list[Line]:
@@ -214,11 +220,11 @@ def counted(lines: Sequence[Line], threads: int, rounds: int) -> list[Line]:
 
 def own_seconds(line: Line, threads: int) -> float:
     """Seconds per call of a sample; on one thread without what it waited for its core."""
-    seconds, waited = float(line["seconds"]), number(line.get("waited_s")) or 0.0
-    if threads != 1 or not waited > 0:
+    seconds = float(line["seconds"])
+    if threads != 1:
         return seconds
     calls = line.get("loops") or line.get("steps") or 1
-    return max(seconds - waited / calls, seconds * LEAST)
+    return max(seconds - waited(line, threads) / calls, seconds * LEAST)
 
 
 def results(run: Run) -> list[Result]:

@@ -23,7 +23,7 @@ from gemm.problems import Problem
 from gemm.threads import available_cores
 
 FAULTY = Path(__file__).with_name("faulty.py")
-QUICK = {"launches": 2, "rounds": 2, "sample_s": 0.001, "cell_s": 5.0}
+QUICK = {"launches": 2, "rounds": 2, "sample_s": 0.001, "cell_s": 5.0, "more_s": 0.0}
 BYSTANDERS = ("numpy-dot", "blas", f"{FAULTY}:right")
 PIPE = "came through its pipe: the kernel writes into files that are not its own"
 

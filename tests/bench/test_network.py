@@ -8,7 +8,7 @@ from bench.plans import network
 from bench.timing.subjects import TrainingStep, Wrong
 from bench.train import train
 
-QUICK = {"launches": 2, "rounds": 2, "sample_s": 0.01}
+QUICK = {"launches": 2, "rounds": 2, "sample_s": 0.01, "more_s": 0.0}
 
 
 @pytest.fixture(scope="module")
