@@ -1,6 +1,7 @@
 """What all rooms' tests share: hypothesis without a clock, and the kernels that can run here."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,10 @@ import gemm
 # These machines are shared: a slow example is not a wrong one. CI draws the same examples every time.
 settings.register_profile("gemmlab", deadline=None, max_examples=60, derandomize="CI" in os.environ)
 settings.load_profile("gemmlab")
+
+# A shell that starts something in the background has it ignore Ctrl-C, and its children too; some tests send one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 AVAILABLE = [kernel.name for kernel in gemm.kernels() if kernel.available and kernel.device == "cpu"]
 

@@ -256,7 +256,7 @@ def test_fifty_kills_at_random_moments_lose_no_line_and_no_cell(tmp_path):
         assert {line["cell"] for line in run.of("cell")} == cells
         assert all("cut short" in warning for warning in run.warnings)
         for result in bench.results(run):
-            assert sum(len(values) == 2 for values in result.samples.values()) >= 2
+            assert sum(len(values) >= 2 for values in result.samples.values()) >= 2
     assert number > 1
     until = time.monotonic() + 20
     while left := [path for path in tmp_path.iterdir() if path.name.startswith("gemmlab-")]:

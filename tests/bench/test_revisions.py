@@ -178,7 +178,7 @@ def test_a_revision_and_the_working_tree_are_timed_in_one_run_and_a_killed_one_i
     commit(checkout, loops, "c[i, j] = alpha", "total /= 5; c[i, j] = alpha")
     head = git(checkout, "rev-parse", "HEAD")
     planned = Sweep(kernels=("python", "blas"), sizes=(24,), threads=(1,)).cells()
-    settings = {"launches": 2, "rounds": 2, "sample_s": 0.002}
+    settings = {"launches": 2, "rounds": 2, "sample_s": 0.002, "more_s": 0.0}
     run = revisions.sweep("HEAD", planned, settings, out=tmp_path / "run")
     by = {(result.kernel, result.cell.get("revision")): result for result in bench.results(run)}
     assert by.keys() == {(kernel, revision) for kernel in ("python", "blas") for revision in (None, head)}
