@@ -397,7 +397,7 @@ def test_axes_that_are_not_plain_are_told_in_titles_and_cells(later_page: str) -
 def test_the_floor_is_a_table_and_a_sentence(later_page: str) -> None:
     table = later_page[later_page.index("How small a difference means something") :]
     text = Elements(table[table.index("<table") : table.index("</table>") + 8]).text
-    assert "blas 64 ≤ n < 256 2 30 % 0.769 0.769–0.769" in text
+    assert "blas 64 ≤ n < 256, cold 2 30 % 0.769 0.769–0.769" in text
     assert "blas n ≥ 256 2 2.0 % 0.980 0.980–0.980" in text
     assert "A/A: blas against itself differs by up to 2.0 % at n ≥ 256 on 2 threads" in later_page
 

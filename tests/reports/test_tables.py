@@ -211,12 +211,14 @@ def test_reasons_that_differ_in_figures_alone_are_one_line(synthetic: Callable[.
 def test_what_is_said_of_the_noise_is_said_once(
     synthetic: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Hot and cold have ladders of their own, and one floor."""
+    """Two orders have ladders of their own, and one floor; cold ones have another."""
     run = synthetic()
-    for cache in ("hot", "cold"):
-        run.product("python", 512, seconds=1.0, cache=cache)
-        run.product("blas", 512, seconds=1e-3, cache=cache, twin=1.02)
+    for order, cache in (("n", "hot"), ("t", "hot"), ("n", "cold")):
+        what = {"cache": cache, "problem": {"op_a": order}}
+        run.product("python", 512, seconds=1.0, **what)
+        run.product("blas", 512, seconds=1e-3, twin=1.02, **what)
     reports.show(run.done())
     text = capsys.readouterr().out
-    assert text.count(": against python") == 2
-    assert text.count("A/A: blas against itself") == 1
+    assert text.count(": against python") == 3
+    assert text.count("A/A: blas against itself") == 2
+    assert text.count("n ≥ 256, cold") == 1
