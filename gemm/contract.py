@@ -186,6 +186,12 @@ def _products(
     if alpha == 0 or a.shape[-1] == 0:  # A and B are not read
         calls: list[Call] = [partial(_scale, c, beta)]
         fused = False
+    elif kernel.bind is not None:
+        own = epilogue if fused else None
+        calls = [
+            kernel.bind(a[at], b[at], c[at], alpha=alpha, beta=beta, epilogue=own)
+            for at in np.ndindex(*stack)
+        ]
     elif kernel.plain is not None and not fused and not stack and (alpha, beta) == (1, 0) and _in_rows(c):
         calls = [partial(kernel.plain, a, b, c)]  # nothing between the caller and the library
     else:

@@ -60,10 +60,12 @@ class Kernel:
     set_threads     called with n by `gemm.set_threads`, for pools that nobody else knows of
     probe           a cheap look (metadata, no import): None if it can run here, else why not and what to do
     plain           does the plain product of two 2-D arrays in one call, as np.dot(a, b[, out]) does
+    bind            settles beforehand what depends on the operands only: bind(a, b, c, *, alpha, beta, epilogue)
+                    returns the call that does what `function` does; called after `function` was loaded
     rung            its place on the ladder; listings sort by it
     error_constant  c of the rounding rule: 1 for any order of summation (Higham 3.13)
     deterministic   same inputs, same threads: same bits
-    file            the file that the kernel is written in, where `load` is in another
+    file            the file that the kernel is written in, where `load` is in another; or the folder of its files
     """
 
     name: str
@@ -75,6 +77,7 @@ class Kernel:
     set_threads: Callable[[int], None] | None = None
     probe: Callable[[], str | None] | None = None
     plain: Function | None = None
+    bind: Function | None = None
     rung: float = float("inf")
     error_constant: float = 1.0
     deterministic: bool = True
@@ -104,9 +107,12 @@ class Kernel:
 
     @cached_property
     def source(self) -> str:
-        """Twelve hex digits: the hash of the file that the kernel is written in."""
+        """Twelve hex digits: the hash of what the kernel is written in."""
         path = self.file or inspect.getsourcefile(self.load)
-        return hashlib.sha256(Path(path).read_bytes() if path else self.name.encode()).hexdigest()[:12]
+        if path is None:
+            return hashlib.sha256(self.name.encode()).hexdigest()[:12]
+        files = sorted(Path(path).rglob("*.py")) if Path(path).is_dir() else [Path(path)]
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
     def signature(self, dtype: Any) -> Signature | None:
         """The signature for inputs of `dtype`, or None."""

@@ -60,10 +60,10 @@ def find(name: str | Kernel) -> Kernel:
 
 @cache
 def _registered() -> dict[str, Kernel]:
-    found = [
-        importlib.import_module(f"gemm.ladder.{module.name}").KERNEL
-        for module in pkgutil.iter_modules(ladder.__path__)
-    ]
+    found: list[Kernel] = []
+    for file in pkgutil.iter_modules(ladder.__path__):
+        rung = importlib.import_module(f"gemm.ladder.{file.name}")
+        found += rung.KERNELS() if hasattr(rung, "KERNELS") else [rung.KERNEL]
     for entry in metadata.entry_points(group="gemm.kernels"):
         try:
             kernel = entry.load()
