@@ -12,7 +12,8 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,29 @@ def cached(function: Callable[..., Any], signature: Any, **options: Any) -> Call
     """`numba.njit` for one signature, without the GIL, cached in this room's folder."""
     import numba
 
+    with _folder():
+        return numba.njit(signature, nogil=True, cache=True, **options)(function)
+
+
+def cfunction(function: Callable[..., Any], signature: Any) -> Any:
+    """`numba.cfunc`: as `cached`, with the C calling convention; its `address` is for native code."""
+    import numba
+
+    with _folder():
+        return numba.cfunc(signature, nopython=True, cache=True, error_model="numpy")(function)
+
+
+@contextmanager
+def _folder() -> Iterator[None]:
+    """Numba caches in this room's folder meanwhile."""
+    import numba
+
     config: Any = numba.config
     with _changing_the_folder:  # it is one setting for the whole process
         before = config.CACHE_DIR
         config.CACHE_DIR = str(_cache_folder(before))
         try:
-            return numba.njit(signature, nogil=True, cache=True, **options)(function)
+            yield
         finally:
             config.CACHE_DIR = before
 

@@ -1,0 +1,48 @@
+"""numba-micro: packed panels around a register-resident vector micro-kernel. The lab's own GEMM, in Python.
+
+It is a wing of its own, `gemm/micro/`, to be read from its first page on. It calls no BLAS, ever.
+"""
+
+from pathlib import Path
+
+from gemm.kernel import Kernel
+
+FOLDER = Path(__file__).parent.parent / "micro"
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
+
+
+def load():
+    from gemm.micro import product
+
+    return product.load()
+
+
+def bind(a, b, c, *, alpha, beta, epilogue=None):
+    from gemm.micro import product
+
+    return product.bind(a, b, c, alpha=alpha, beta=beta, epilogue=epilogue)
+
+
+def plain(a, b, out=None):
+    from gemm.micro import product
+
+    return product.plain(a, b, out)
+
+
+def set_threads(count):
+    from gemm.micro import product
+
+    product.set_threads(count)
+
+
+KERNEL = Kernel(
+    name="numba-micro",
+    idea="packed panels, a vector micro-kernel in registers: our own GEMM",
+    load=load,
+    bind=bind,
+    plain=plain,
+    set_threads=set_threads,
+    fuses=frozenset({"bias", "aux_out", *ACTIVATIONS, *(f"grad:{name}" for name in ACTIVATIONS)}),
+    rung=60,
+    file=str(FOLDER),
+)

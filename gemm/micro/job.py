@@ -1,0 +1,59 @@
+"""A job: one product, written down as words that native code reads.
+
+Everything that depends on the operands alone is settled once, when a call is bound, and laid out here; doing the
+product is then one jump with the address of these words. Addresses and strides are in bytes.
+"""
+
+from __future__ import annotations
+
+# The words of a job, by number.
+(
+    M,
+    N,
+    K,
+    A,
+    A_ROW,
+    A_COLUMN,
+    B,
+    B_ROW,
+    B_COLUMN,
+    C,
+    C_ROW,
+    C_COLUMN,
+    ALPHA,
+    BETA,
+    UNIT,
+    PATH,
+    PACK_A,
+    PACK_B,
+    BLOCK_M,
+    BLOCK_N,
+    BLOCK_K,
+    SPLIT_M,
+    SPLIT_N,
+    SPLIT_K,
+    SPACE,
+    SHARED,
+    TABLE,
+    EPILOGUE,
+    BIAS,
+    ACTIVATION,
+    AUX_OUT,
+    AUX_OUT_ROW,
+    GRADIENT,
+    AUX_IN,
+    AUX_IN_ROW,
+    LENGTH,
+) = range(36)
+
+# The words of a dtype's table: addresses of its compiled code, then its block sizes (`blocking.py`).
+PART, TILE, DOT, PACK, FINISH, SETTLE = range(6)
+MOST_ROWS, MOST_COLUMNS, MOST_DEPTH, B_IN_PLACE, FEW_ROWS, WORTH_A_THREAD = range(6, 12)
+TABLE_LENGTH = 12
+
+# PATH
+TILES, DOTS = 0, 1
+
+# ACTIVATION and GRADIENT: 0 is none
+RELU, TANH, SIGMOID, IDENTITY = 1, 2, 3, 4
+CODES = {"relu": RELU, "tanh": TANH, "sigmoid": SIGMOID, "identity": IDENTITY}

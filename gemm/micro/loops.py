@@ -1,0 +1,206 @@
+"""The five loops around the micro-kernel.
+
+    for j0 in columns, BLOCK_N at a time            the block of B that fits in L3 (or in L2)
+      for p0 in k, BLOCK_K at a time                pack B[p0:, j0:]: BLOCK_K x BLOCK_N, in strips two vectors wide
+        for i0 in rows, BLOCK_M at a time           pack A[i0:, p0:]: BLOCK_M x BLOCK_K, in strips a tile high (in L2)
+          for i in the block, a tile's rows         a strip of A: stays in L1 ...
+            for j in the block, two vectors         ... while strips of B stream past it from L2
+              micro-kernel                          the k-loop: a tile of C in registers
+
+Packing is a choice of pointers and strides: the micro-kernel reads A with any strides and B with any row stride, so either
+operand may be taken as it lies in memory instead. `plan.py` decides; here is only what was decided.
+"""
+
+from __future__ import annotations
+
+from numba import carray
+from numba.extending import register_jitable
+
+from gemm.micro.dot import dot_side
+from gemm.micro.job import (
+    A_COLUMN,
+    A_ROW,
+    ALPHA,
+    B_COLUMN,
+    B_ROW,
+    BETA,
+    BLOCK_K,
+    BLOCK_M,
+    BLOCK_N,
+    C_COLUMN,
+    C_ROW,
+    DOT,
+    DOTS,
+    EPILOGUE,
+    FINISH,
+    PACK,
+    PACK_A,
+    PACK_B,
+    PATH,
+    SPLIT_K,
+    SPLIT_M,
+    SPLIT_N,
+    TABLE,
+    TILE,
+    UNIT,
+    A,
+    B,
+    C,
+    K,
+    M,
+    N,
+)
+from gemm.micro.memory import as_number, dot_at, finish_at, get, pack_at, pointer, tile_at
+from gemm.micro.plan import APART
+from gemm.micro.tile import lanes_of, one_of, rows_of, widest
+
+
+@register_jitable
+def cut(length, parts, part, step):
+    """Where part `part` of `parts` begins: a multiple of `step`, the parts as equal as that allows."""
+    steps = (length + step - 1) // step
+    return min(length, (steps * part + parts - 1) // parts * step)
+
+
+@register_jitable
+def tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space):
+    """C[i0:i1, j0:j1] <- alpha A B + beta C over k from p0 to p1, by tiles. c: the address of C[0, 0]."""
+    one, unit, table = one_of(alpha), get(job, UNIT), get(job, TABLE)
+    tile = get(table, TILE)
+    a_row, a_column, b_row, b_column = (
+        get(job, A_ROW),
+        get(job, A_COLUMN),
+        get(job, B_ROW),
+        get(job, B_COLUMN),
+    )
+    pack_a, pack_b = get(job, PACK_A), get(job, PACK_B)
+    lanes, rows = lanes_of(alpha), rows_of(alpha)
+    strips = (i1 - i0 + rows - 1) // rows
+    height = (i1 - i0 + strips - 1) // strips  # all but the last strip's
+    wide = 2 if pack_b else widest(height, alpha)
+    strip = wide * lanes
+    a_pitch = (height + lanes - 1) // lanes * lanes * unit
+    block_m = max(1, get(job, BLOCK_M) // height) * height
+    block_n, block_k = get(job, BLOCK_N), get(job, BLOCK_K)
+    b_space = space
+    a_space = (
+        space
+        + APART
+        + (min(block_k, p1 - p0) * ((min(block_n, j1 - j0) + strip - 1) // strip) * strip * unit) * pack_b
+    )
+    for jj in range(j0, j1, block_n):
+        columns = min(block_n, j1 - jj)
+        for pp in range(p0, p1, block_k):
+            depth = min(block_k, p1 - pp)
+            keep = beta if pp == p0 else one
+            b_at, b_pitch, b_strip = get(job, B) + pp * b_row + jj * b_column, b_row, strip * unit
+            if pack_b:
+                pack_at(
+                    get(table, PACK),
+                    b_at,
+                    b_column,
+                    b_row,
+                    columns,
+                    depth,
+                    b_space,
+                    strip,
+                    strip * unit,
+                    unit,
+                )
+                b_at, b_pitch, b_strip = b_space, strip * unit, depth * strip * unit
+            for ii in range(i0, i1, block_m):
+                here = min(block_m, i1 - ii)
+                a_at, a_down, a_along, a_strip = (
+                    get(job, A) + ii * a_row + pp * a_column,
+                    a_row,
+                    a_column,
+                    height * a_row,
+                )
+                if pack_a:
+                    pack_at(
+                        get(table, PACK), a_at, a_row, a_column, here, depth, a_space, height, a_pitch, unit
+                    )
+                    a_at, a_down, a_along, a_strip = a_space, unit, a_pitch, depth * a_pitch
+                for i in range(0, here, height):
+                    high = min(height, here - i)
+                    a_strip_at, c_at = a_at + i // height * a_strip, c + (ii + i) * c_row + jj * unit
+                    for j in range(0, columns, strip):
+                        left = min(strip, columns - j)
+                        tile_at(
+                            tile, high, (left + lanes - 1) // lanes, depth, a_strip_at, a_down, a_along,
+                            b_at + j // strip * b_strip, b_pitch, c_at + j * unit, c_row, left, alpha, keep,
+                        )  # fmt: skip
+                    if pp + depth == p1 and get(job, EPILOGUE) and get(job, SPLIT_K) == 1:
+                        finish_at(get(table, FINISH), job, ii + i, ii + i + high, jj, jj + columns)
+
+
+@register_jitable
+def dots(job, i0, i1, j0, j1, p0, p1, c, c_row, c_column, alpha, beta, space):
+    """The same by tiles of inner products. B's columns are packed one by one where k does not run along them."""
+    unit, side = get(job, UNIT), dot_side(alpha)
+    a_row, b_row, b_column = get(job, A_ROW), get(job, B_ROW), get(job, B_COLUMN)
+    one, block_k, table = one_of(alpha), get(job, BLOCK_K), get(job, TABLE)
+    dot = get(table, DOT)
+    groups = (j1 - j0 + side - 1) // side
+    wide = (j1 - j0 + groups - 1) // groups
+    for pp in range(p0, p1, block_k):
+        depth = min(block_k, p1 - pp)
+        keep = beta if pp == p0 else one
+        b_at, b_down = get(job, B) + pp * b_row + j0 * b_column, b_column
+        if get(job, PACK_B):
+            b_down = (depth * unit + 63) // 64 * 64 + 64
+            pack_at(get(table, PACK), b_at, b_row, b_column, depth, j1 - j0, space, depth, b_down, unit)
+            b_at = space
+        for i in range(i0, i1, side):
+            high = min(side, i1 - i)
+            a_at = get(job, A) + i * a_row + pp * unit
+            for j in range(j0, j1, wide):
+                dot_at(
+                    dot, high, min(wide, j1 - j), depth, a_at, a_row, b_at + (j - j0) * b_down, b_down,
+                    c + i * c_row + j * c_column, c_row, c_column, alpha, keep,
+                )  # fmt: skip
+            if pp + depth == p1 and get(job, EPILOGUE) and get(job, SPLIT_K) == 1:
+                finish_at(get(table, FINISH), job, i, i + high, j0, j1)
+
+
+@register_jitable
+def gather(job, shared, one):
+    """C <- the sum of the parts that a split k left, + beta C; then the epilogue."""
+    m, n, parts, unit = get(job, M), get(job, N), get(job, SPLIT_K), get(job, UNIT)
+    beta, zero = as_number(get(job, BETA), one), one - one
+    for i in range(m):
+        for j in range(n):
+            total = zero
+            for part in range(parts):
+                total += carray(pointer(shared + ((part * m + i) * n + j) * unit, one), 1)[0]
+            cell = carray(pointer(get(job, C) + i * get(job, C_ROW) + j * get(job, C_COLUMN), one), 1)
+            cell[0] = total if beta == zero else total + beta * cell[0]
+    if get(job, EPILOGUE):
+        finish_at(get(get(job, TABLE), FINISH), job, 0, m, 0, n)
+
+
+@register_jitable
+def part_of(job, part, space, shared, one):
+    """Part `part` of a job: a rectangle of C, or a stretch of k; or, for -1, what is left when all are done."""
+    if part < 0:
+        gather(job, shared, one)
+        return
+    across, deep = get(job, SPLIT_N), get(job, SPLIT_K)
+    row, column, stretch = part // (across * deep), part // deep % across, part % deep
+    path, lanes = get(job, PATH), lanes_of(one)
+    m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
+    down = get(job, SPLIT_M)
+    step = 1 if path == DOTS else lanes
+    i0, i1 = cut(m, down, row, 1), cut(m, down, row + 1, 1)
+    j0, j1 = cut(n, across, column, step), cut(n, across, column + 1, step)
+    p0, p1 = cut(k, deep, stretch, lanes), cut(k, deep, stretch + 1, lanes)
+    if i0 == i1 or j0 == j1:
+        return
+    alpha, beta = as_number(get(job, ALPHA), one), as_number(get(job, BETA), one)
+    c, c_row, c_column = get(job, C), get(job, C_ROW), get(job, C_COLUMN)
+    if deep > 1:
+        c, c_row, c_column, beta = shared + stretch * m * n * unit, n * unit, unit, one - one
+    if path == DOTS:
+        dots(job, i0, i1, j0, j1, p0, p1, c, c_row, c_column, alpha, beta, space)
+    else:
+        tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space)

@@ -1,0 +1,209 @@
+"""The plan of a product: which path, what is packed, how it is cut among threads. Decided from shapes and strides alone.
+
+Costs are in cycles of one core's FMA unit working on whole vectors, roughly: a product of m x n x k takes m k cycles for
+each vector of columns. What is compared is always two ways to do the same product, so that only ratios matter.
+"""
+
+from __future__ import annotations
+
+from numba.extending import register_jitable
+
+from gemm.micro.job import (
+    A_COLUMN,
+    A_ROW,
+    B_COLUMN,
+    B_IN_PLACE,
+    B_ROW,
+    BLOCK_K,
+    BLOCK_M,
+    BLOCK_N,
+    C_COLUMN,
+    C_ROW,
+    DOTS,
+    EPILOGUE,
+    FEW_ROWS,
+    MOST_COLUMNS,
+    MOST_DEPTH,
+    MOST_ROWS,
+    PACK_A,
+    PACK_B,
+    PATH,
+    SHARED,
+    SPACE,
+    SPLIT_K,
+    SPLIT_M,
+    SPLIT_N,
+    TABLE,
+    TILES,
+    UNIT,
+    WORTH_A_THREAD,
+    A,
+    B,
+    K,
+    M,
+    N,
+)
+from gemm.micro.memory import get, put
+from gemm.micro.tile import lanes_of, rows_of
+
+# An inner product's vector of sums is added up and written in about this many cycles.
+SUMMING = 8
+# Strides that are a multiple of this put the rows of a tile on the same few sets of the first cache.
+ALIASING = 512
+# Between the workspaces of A and of B, so that their first lines are not in the same cache set.
+APART = 4096 + 128
+# Elements of k at a time, for inner products: 16 KiB of float32 stay in the first cache.
+DOT_DEPTH = 4096
+# Bytes of partial C's, all parts together, that a split of k may leave to be added up.
+MOST_PARTIAL = 1 << 20
+# How much worse than an even split into rectangles of C may be before k is split.
+UNEVEN = 5 / 4
+
+
+@register_jitable
+def turn(job):
+    """C^T = B^T A^T in place of C = A B: the same memory, other strides."""
+    for one, other in ((M, N), (A, B), (A_ROW, B_COLUMN), (A_COLUMN, B_ROW), (C_ROW, C_COLUMN)):
+        kept = get(job, one)
+        put(job, one, get(job, other))
+        put(job, other, kept)
+
+
+@register_jitable
+def by_tiles(m, n, k, b_row, b_column, unit, lanes):
+    """Cycles by tiles of whole vectors."""
+    vectors = (n + lanes - 1) // lanes
+    sums = min(m, 4) * min(vectors, 4)
+    cost = m * vectors * k * max(1, 4 // max(1, sums))  # fewer than 4 sums wait for one another
+    return cost if b_column == unit else cost + n * k // 2
+
+
+@register_jitable
+def by_dots(m, n, k, a_column, b_row, unit, lanes):
+    """Cycles by inner products; far too many where k does not run along the rows of A."""
+    if a_column != unit:
+        return 1 << 62
+    cost = m * n * ((k + lanes - 1) // lanes + SUMMING)
+    return cost if b_row == unit else cost + n * k // 2
+
+
+@register_jitable
+def choose_path(job, lanes):
+    """PATH, and the roles of A and B such that the path can be taken."""
+    m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
+    # Along a dimension of one, any stride will do: take the one that fits.
+    if m == 1:
+        put(job, A_ROW, unit)
+        put(job, C_ROW, unit)
+    if n == 1:
+        put(job, B_COLUMN, unit)
+        put(job, C_COLUMN, unit)
+    if k == 1:
+        put(job, A_COLUMN, unit)
+        put(job, B_ROW, unit)
+    a_row, a_column = get(job, A_ROW), get(job, A_COLUMN)
+    b_row, b_column = get(job, B_ROW), get(job, B_COLUMN)
+    rows_kept, rows_turned = get(job, C_COLUMN) == unit, get(job, C_ROW) == unit
+    never = 1 << 62
+    kept = by_tiles(m, n, k, b_row, b_column, unit, lanes) if rows_kept else never
+    turned = by_tiles(n, m, k, a_column, a_row, unit, lanes) if rows_turned else never
+    dots_kept = by_dots(m, n, k, a_column, b_row, unit, lanes)
+    dots_turned = by_dots(n, m, k, b_row, a_column, unit, lanes)
+    if get(job, EPILOGUE):  # its arrays lie as C does, row by row
+        turned = dots_turned = never
+    tiles = min(kept, turned)
+    dots = min(dots_kept, dots_turned)
+    put(job, PATH, DOTS if dots < tiles else TILES)
+    if (dots < tiles and dots_turned < dots_kept) or (dots >= tiles and turned < kept):
+        turn(job)
+
+
+@register_jitable
+def choose_packing(job, rows, table):
+    """PACK_A, PACK_B and the block sizes."""
+    m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
+    a_row, a_column = get(job, A_ROW), get(job, A_COLUMN)
+    b_row, b_column = get(job, B_ROW), get(job, B_COLUMN)
+    if get(job, PATH) == DOTS:
+        put(job, PACK_A, 0)
+        put(job, PACK_B, 1 if b_row != unit else 0)
+        put(job, BLOCK_M, m)
+        put(job, BLOCK_N, n)
+        put(job, BLOCK_K, DOT_DEPTH)
+        return
+    pack_b = b_column != unit
+    if m > get(table, FEW_ROWS) and k * n * unit > get(table, B_IN_PLACE):
+        pack_b = True
+    pack_a = False
+    if n >= 64 and m >= 4:
+        pack_a = (a_column != unit or a_row % ALIASING == 0) and m * k * unit > 32768
+    put(job, PACK_A, 1 if pack_a else 0)
+    put(job, PACK_B, 1 if pack_b else 0)
+    put(job, BLOCK_M, get(table, MOST_ROWS))
+    put(job, BLOCK_N, get(table, MOST_COLUMNS) if pack_b else n)
+    depth = get(table, MOST_DEPTH)
+    stretches = (k + depth - 1) // depth
+    put(job, BLOCK_K, ((k + stretches - 1) // stretches + 7) // 8 * 8)
+
+
+@register_jitable
+def choose_parts(job, threads, lanes, table):
+    """SPLIT_M, SPLIT_N, SPLIT_K: rectangles of C as even as can be, or, where C is small, stretches of k."""
+    m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
+    put(job, SPLIT_M, 1)
+    put(job, SPLIT_N, 1)
+    put(job, SPLIT_K, 1)
+    put(job, SHARED, 0)
+    moved = (m * k + k * n + 2 * m * n) * unit
+    if threads < 2 or 2 * m * n * k // (32 // unit) + 2 * moved < get(table, WORTH_A_THREAD):
+        return
+    wide = 1 if get(job, PATH) == DOTS else lanes
+    packing_a, packing_b = get(job, PACK_A) + 1, get(job, PACK_B) + 1
+    best, best_down = 1 << 62, 1
+    for down in range(1, threads + 1):
+        across = threads // down
+        rows = (m + down - 1) // down
+        columns = ((n + wide - 1) // wide + across - 1) // across * wide
+        # what one part multiplies, and what it copies or fetches
+        cost = rows * columns * k // lanes + (columns * k * packing_b + rows * k * packing_a) // 4
+        if cost < best:
+            best, best_down = cost, down
+    down, across = best_down, threads // best_down
+    even = m * n * k // (lanes * threads)
+    apart = m * n * unit * threads
+    summing = m * n * threads
+    if apart <= MOST_PARTIAL and k >= 256 * threads and best > even * UNEVEN + summing and k > 4 * max(m, n):
+        put(job, SPLIT_K, threads)
+        put(job, SHARED, apart)
+    else:
+        put(job, SPLIT_M, down)
+        put(job, SPLIT_N, across)
+
+
+@register_jitable
+def choose_space(job, rows, lanes):
+    """SPACE: bytes of workspace that one part needs."""
+    m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
+    depth = min(k, get(job, BLOCK_K)) + lanes
+    space = 0
+    if get(job, PATH) == DOTS:
+        if get(job, PACK_B):
+            space = n * (depth * unit + 256)
+    else:
+        if get(job, PACK_B):
+            space = depth * (min(n, get(job, BLOCK_N)) + 2 * lanes) * unit
+        if get(job, PACK_A):
+            pitch = (rows + lanes - 1) // lanes * lanes
+            strips = min(m, get(job, BLOCK_M) + rows) // (rows // 2 + 1) + 2
+            space += strips * depth * pitch * unit
+    put(job, SPACE, space + APART + 4096)
+
+
+@register_jitable
+def settle(job, threads, kind):
+    """Decide everything that a job leaves open once its operands, alpha and beta are written down."""
+    lanes, rows, table = lanes_of(kind), rows_of(kind), get(job, TABLE)
+    choose_path(job, lanes)
+    choose_packing(job, rows, table)
+    choose_parts(job, threads, lanes, table)
+    choose_space(job, rows, lanes)

@@ -1,0 +1,165 @@
+"""The pool: workers that claim parts of a job, and workspaces that belong to whoever multiplies.
+
+All of it is one block of memory, the hub, which native code reaches by its address:
+
+    a ticket   generation | parts | next part to claim. A part is claimed by writing the ticket with the next number;
+               whoever is first has it. The caller claims too, so a product never waits for a worker that sleeps or
+               that the system has put aside: it only waits for parts that someone has begun
+    the lock   one job at a time; who finds it taken does all parts himself
+    slots      workspaces, each taken while a product runs in it and kept for the next
+
+A worker that finds nothing to do looks at the ticket for some 50 microseconds and then sleeps until it changes. Nothing here
+is Numba's own threading: its omp layer does not survive a fork, and its workqueue no second caller. A forked child has no
+workers and multiplies alone.
+"""
+
+from __future__ import annotations
+
+from numba.extending import register_jitable
+
+from gemm.micro.hub import (
+    ADDRESS,
+    BUSY,
+    CAPACITY,
+    DONE,
+    HUB_WORDS,
+    JOB,
+    LINE,
+    LOCK,
+    SLEEPERS,
+    SLOTS,
+    SPACE_AT,
+    STOP,
+    TICKET,
+    WORKERS,
+)
+from gemm.micro.job import PART, SHARED, SPACE, SPLIT_K, SPLIT_M, SPLIT_N, TABLE
+from gemm.micro.memory import (
+    WORD,
+    add_to,
+    allocate,
+    get,
+    give_way,
+    jump,
+    observe,
+    pause,
+    publish,
+    put,
+    release,
+    replace,
+    sleep_while,
+    wake,
+)
+
+# Looks at the ticket before sleeping, and at the work of others before giving way.
+PATIENCE = 2000
+# A workspace grows in steps of large pages.
+STEP = 1 << 21
+
+
+@register_jitable
+def take_slot(hub, needed):
+    """A free workspace of at least so many bytes: its slot, or -1."""
+    for slot in range(SLOTS, HUB_WORDS, LINE):
+        if observe(hub, slot + BUSY) == 0 and replace(hub, slot + BUSY, 0, 1):
+            if get(hub, slot + CAPACITY) < needed:
+                if get(hub, slot + ADDRESS):
+                    release(get(hub, slot + ADDRESS))
+                size = (needed + STEP - 1) // STEP * STEP
+                address = allocate(size)
+                put(hub, slot + ADDRESS, address)
+                put(hub, slot + CAPACITY, size if address else 0)
+                if address == 0:
+                    publish(hub, slot + BUSY, 0)
+                    return -1
+            return slot
+    return -1
+
+
+@register_jitable
+def do_parts(hub):
+    """Claim parts of the posted job and do them until none is left."""
+    while True:
+        ticket = observe(hub, TICKET)
+        part, parts = ticket & 0xFFFF, (ticket >> 16) & 0xFFFF
+        if part >= parts:
+            return
+        job, space = get(hub, JOB), get(hub, SPACE_AT)
+        if replace(hub, TICKET, ticket, ticket + 1):  # the job cannot end before this part is done
+            size = get(job, SPACE)
+            jump(get(get(job, TABLE), PART), job, part, space + part * size, space + parts * size)
+            add_to(hub, DONE, 1)
+
+
+@register_jitable
+def together(hub, job, parts, space):
+    """All parts of a job, with the workers where they are free; alone where they are not."""
+    size = get(job, SPACE)
+    shared = space + parts * size
+    if parts == 1 or get(hub, WORKERS) == 0 or not replace(hub, LOCK, 0, 1):
+        for part in range(parts):
+            jump(get(get(job, TABLE), PART), job, part, space + part * size, shared)
+    else:
+        put(hub, JOB, job)
+        put(hub, SPACE_AT, space)
+        publish(hub, DONE, 0)
+        publish(hub, TICKET, (((observe(hub, TICKET) >> 32) + 1) << 32) | (parts << 16))
+        if observe(hub, SLEEPERS):
+            wake(hub + TICKET * WORD, parts - 1)
+        do_parts(hub)
+        looks = 0
+        while observe(hub, DONE) < parts:
+            looks += 1
+            if looks < PATIENCE:
+                pause()
+            else:
+                give_way()
+        publish(hub, LOCK, 0)
+    if get(job, SPLIT_K) > 1:
+        jump(get(get(job, TABLE), PART), job, -1, space, shared)
+
+
+@register_jitable
+def do_job(hub, job):
+    """Do a job. Returns 0, or 1 where there was no memory for its workspace."""
+    parts = get(job, SPLIT_M) * get(job, SPLIT_N) * get(job, SPLIT_K)
+    needed = parts * get(job, SPACE) + get(job, SHARED)
+    slot = take_slot(hub, needed)
+    if slot >= 0:
+        together(hub, job, parts, get(hub, slot + ADDRESS))
+        publish(hub, slot + BUSY, 0)
+        return 0
+    space = allocate(needed)  # more callers than slots
+    if space == 0:
+        return 1
+    together(hub, job, parts, space)
+    release(space)
+    return 0
+
+
+def work(hub):
+    """What a worker does until it is told to stop."""
+    looks = 0
+    while observe(hub, STOP) == 0:
+        ticket = observe(hub, TICKET)
+        if (ticket & 0xFFFF) < ((ticket >> 16) & 0xFFFF):
+            do_parts(hub)
+            looks = 0
+        elif looks < PATIENCE:
+            looks += 1
+            pause()
+        else:
+            add_to(hub, SLEEPERS, 1)
+            if observe(hub, STOP) == 0:
+                sleep_while(hub + TICKET * WORD, ticket & 0xFFFFFFFF)
+            add_to(hub, SLEEPERS, -1)
+            looks = 0
+
+
+def stop(hub):
+    """Tell the workers to stop, the sleeping ones too."""
+    publish(hub, STOP, 1)
+    ticket = observe(hub, TICKET)
+    # no parts to claim, and not the word that a worker may be about to sleep on
+    publish(hub, TICKET, ((ticket >> 32) + 1 << 32) | ((ticket & 0xFFFF) ^ 1))
+    wake(hub + TICKET * WORD, 1 << 30)

@@ -1,0 +1,245 @@
+"""The product: operands become a job, and a job becomes one call of native code.
+
+Compiled, and cached on disk: the parts of a product for each dtype (the large ones, reached by address), and what settles a
+job, does it, and is a worker's life. A second process loads them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from gemm import epilogue as epilogues
+from gemm.compiled import cached, cfunction
+from gemm.epilogue import Epilogue
+from gemm.micro import blocking, hub, job
+from gemm.threads import get_threads
+
+Array = np.ndarray
+
+FUSES = frozenset({"bias", "aux_out", *job.CODES, *(f"grad:{name}" for name in job.CODES)})
+
+
+class Hub:
+    """The pool's memory and its workers: one for the process, made anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.words = np.zeros(hub.HUB_WORDS + hub.LINE, np.int64)
+        start = -self.words.ctypes.data % (hub.LINE * 8)
+        self.address = self.words.ctypes.data + start
+        self.first = start // 8
+        self.workers: list[threading.Thread] = []
+        self.changing = threading.Lock()
+
+    def set_workers(self, count: int) -> None:
+        """Have so many workers; waits for those that were there."""
+        with self.changing:
+            if len(self.workers) == count:
+                return
+            self._stop()
+            self[hub.STOP] = 0
+            work = native().work
+            self.workers = [
+                threading.Thread(target=work, args=(self.address,), name="numba-micro", daemon=True)
+                for _ in range(count)
+            ]
+            for worker in self.workers:
+                worker.start()
+            self[hub.WORKERS] = count
+
+    def stop(self) -> None:
+        with self.changing:
+            self._stop()
+
+    def _stop(self) -> None:
+        self[hub.WORKERS] = 0
+        if self.workers:
+            native().stop(self.address)
+            for worker in self.workers:
+                worker.join()
+        self.workers = []
+
+    def forget(self) -> None:
+        """In a forked child: the workers are not there, and whoever held the lock and the slots is not either."""
+        self.workers, self.changing = [], threading.Lock()
+        for word in (hub.LOCK, hub.TICKET, hub.SLEEPERS, hub.STOP, hub.WORKERS):
+            self[word] = 0
+        self.words[self.first + hub.SLOTS + hub.BUSY : self.first + hub.HUB_WORDS : hub.LINE] = 0
+
+    def __setitem__(self, word: int, value: int) -> None:
+        self.words[self.first + word] = value
+
+
+HUB = Hub()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=HUB.forget)
+atexit.register(HUB.stop)
+
+
+class Native:
+    """The compiled functions by their C entry points, called without Numba's type dispatch."""
+
+    def __init__(self) -> None:
+        from numba import types
+
+        from gemm.micro import native, pool
+
+        word = types.int64
+        self.do_job = _entry(pool.do_job, word(word, word))
+        self.work = _entry(pool.work, types.void(word))
+        self.stop = _entry(pool.stop, types.void(word))
+        self.settled = _entry(native.settled, types.void(word, word))
+
+
+@cache
+def native() -> Native:
+    return Native()
+
+
+# dtype -> its compiled code for `plain`, and the address of its table
+_plain: dict[Any, tuple[Callable[..., int], int]] = {}
+
+
+def table(dtype: str) -> int:
+    """The address of the dtype's table: its code (compiled now, if it is not yet) and its block sizes."""
+    if np.dtype(dtype) not in _plain:
+        with _compiling:
+            _compile(dtype)
+    return _plain[np.dtype(dtype)][1]
+
+
+_compiling = threading.Lock()
+
+
+def _compile(dtype: str) -> None:
+    from numba import types
+
+    from gemm.micro import native as code
+
+    words = blocking.table(dtype)
+    word, element, of = types.int64, getattr(types, dtype), {"float32": "f32", "float64": "f64"}[dtype]
+    for name, integers, numbers in (
+        ("part", 4, 0), ("tile", 11, 2), ("dot", 10, 2), ("pack", 9, 0), ("finish", 5, 0), ("settle", 2, 0),
+    ):  # fmt: skip
+        made = cfunction(getattr(code, f"{name}_{of}"), types.void(*[word] * integers, *[element] * numbers))
+        _made.append(made)
+        words[getattr(job, name.upper())] = made.address
+    read, written = (types.Array(element, 2, "A", readonly=only) for only in (True, False))
+    plain = _entry(code.plain, word(read, read, written, word, word, word))
+    _plain[np.dtype(dtype)] = plain, _address(words)
+
+
+# Compiled code lives as long as the objects that made it.
+_made: list[Any] = []
+
+
+def _entry(function: Any, signature: Any) -> Any:
+    made = cached(function, signature, error_model="numpy")
+    _made.append(made)
+    (compiled,) = made.overloads.values()
+    return compiled.entry_point
+
+
+def load() -> Any:
+    """Compile what does not depend on the dtype, or load it from the cache; the rest at a dtype's first product."""
+    native()
+    return multiply
+
+
+def set_threads(count: int) -> None:
+    """One thread is the caller's; the others are workers, who sleep until there is work."""
+    HUB.set_workers(count - 1)
+
+
+def multiply(
+    a: Array, b: Array, c: Array, *, alpha: float, beta: float, epilogue: Epilogue | None = None
+) -> None:
+    bind(a, b, c, alpha=alpha, beta=beta, epilogue=epilogue)()
+
+
+def bind(
+    a: Array, b: Array, c: Array, *, alpha: float, beta: float, epilogue: Epilogue | None = None
+) -> Callable[[], Any]:
+    """The product of these operands as one call of native code, everything about it decided."""
+    dtype = c.dtype.name
+    unit = c.itemsize
+    (m, n), k = c.shape, a.shape[1]
+    if c.strides[1] != unit and n > 1 and c.strides[0] != unit and m > 1:
+        return _by_way_of(a, b, c, alpha, beta, epilogue)
+    words = np.zeros(job.LENGTH, np.int64)
+    words[: job.UNIT + 1] = (
+        m, n, k, _address(a), *a.strides, _address(b), *b.strides, _address(c), *c.strides, 0, 0, unit,
+    )  # fmt: skip
+    words.view(np.float64)[[job.ALPHA, job.BETA]] = alpha, beta
+    words[job.TABLE] = table(dtype)
+    if epilogue is not None:
+        if not _in_rows(epilogue, c):
+            first = bind(a, b, c, alpha=alpha, beta=beta)
+            return partial(_then, first, partial(epilogues.apply, epilogue, c))
+        words[job.EPILOGUE] = 1
+        words[job.ACTIVATION] = job.CODES.get(epilogue.activation or "", 0)
+        words[job.GRADIENT] = job.CODES.get(epilogue.grad_of or "", 0)
+        if epilogue.bias is not None:
+            words[job.BIAS] = _address(epilogue.bias)
+        if epilogue.aux_out is not None:
+            words[[job.AUX_OUT, job.AUX_OUT_ROW]] = _address(epilogue.aux_out), epilogue.aux_out.strides[0]
+        if epilogue.aux_in is not None:
+            words[[job.AUX_IN, job.AUX_IN_ROW]] = _address(epilogue.aux_in), epilogue.aux_in.strides[0]
+    address = _address(words)
+    native().settled(address, get_threads())
+    call = Product(native().do_job, HUB.address, address)
+    call.words, call.operands = words, (a, b, c, epilogue)
+    return call
+
+
+class Product(partial):
+    """A call of native code that keeps what it reads and writes alive. Returns None, or raises MemoryError."""
+
+    words: Array
+    operands: Any
+
+
+def plain(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a @ b for two 2-D arrays of one dtype; ValueError where they or `out` need more care than this takes."""
+    dtype = a.dtype
+    if out is None:
+        out = np.empty((a.shape[0], b.shape[1]), dtype)
+    elif type(out) is not Array or out.dtype is not dtype or out.ndim != 2 or not out.flags.writeable:
+        raise ValueError("out is not a plain array of the operands' dtype")
+    if dtype not in _plain:
+        table(dtype.name)
+    run, words = _plain[dtype]
+    if run(a, b, out, HUB.address, words, get_threads()):
+        raise ValueError("operands that the short way does not take")
+    return out
+
+
+def _address(x: Array) -> int:
+    return int(x.__array_interface__["data"][0])
+
+
+def _in_rows(epilogue: Epilogue, c: Array) -> bool:
+    """Whether C and the epilogue's arrays lie row by row, elements side by side."""
+    arrays = (c, epilogue.bias, epilogue.aux_out, epilogue.aux_in)
+    return all(x is None or x.shape[-1] == 1 or x.strides[-1] == x.itemsize for x in arrays)
+
+
+def _by_way_of(
+    a: Array, b: Array, c: Array, alpha: float, beta: float, epilogue: Epilogue | None
+) -> Callable[[], Any]:
+    """C's elements do not lie side by side in either direction: through an array whose do."""
+    beside = np.empty(c.shape, c.dtype)
+    first = bind(a, b, beside, alpha=alpha, beta=beta, epilogue=epilogue)
+    there, back = partial(np.copyto, beside, c), partial(np.copyto, c, beside)
+    return partial(_then, *((there,) if beta != 0 else ()), first, back)
+
+
+def _then(*steps: Callable[[], Any]) -> None:
+    for step in steps:
+        step()

@@ -1,0 +1,159 @@
+"""The micro-kernel: a tile of C kept in vector registers while k runs.
+
+    C[0:h, 0:w vectors] <- alpha A[0:h, 0:k] B[0:k, 0:w vectors] + beta C
+
+One step of k loads w vectors of a row of B, and for each of h rows broadcasts one element of A and does w FMAs:
+h w multiply-adds of whole vectors for w + h loads, and no stores. The sums never leave their registers until k is at its
+end; with 14 x 2 of them no FMA waits for the one before it.
+
+    A  is read one element at a time, so it may lie in memory in any way at all: rows, columns, packed. An
+       operand's strides are arguments, and a transposed A costs nothing.
+    B  is read in whole vectors along its rows, so its columns must lie side by side. If they do not, packing
+       makes it so (`packing.py`).
+    C  likewise. Its last vector is masked, so the edge of C needs no other code than its middle.
+
+One such function is emitted for each height from 1 row to all that the registers hold and for each width, as LLVM
+vector instructions: left to the compiler's own vectoriser, the sums would not stay in registers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from gemm.micro.emit import I64, Emitter, function, word
+from gemm.micro.host import Tile, tile
+
+# Rows of A that share one pointer: x86 and ARM add a register once or twice to an address for nothing, so that
+# 14 rows take 5 pointers and not 14.
+SHARED = 3
+
+
+def _emit(module: Any, shape: Tile, rows: int, wide: int) -> Any:
+    """The micro-kernel for rows x wide: (k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta)."""
+    name = f"tile_{shape.dtype}_{rows}x{wide}"
+    element = ir.FloatType() if shape.dtype == "float32" else ir.DoubleType()
+    if name in module.globals:
+        return module.globals[name]
+    made = function(module, name, [I64] * 9 + [element] * 2)
+    k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta = made.args
+    entry, loop, done, fresh, update, end = (
+        made.append_basic_block(label) for label in ("entry", "loop", "done", "fresh", "update", "end")
+    )
+    builder = ir.IRBuilder(entry)
+    emit = Emitter(builder, shape.dtype, shape.lanes, shape.fma)
+    step = shape.lanes * emit.size
+    last = emit.first(builder.sub(columns, word((wide - 1) * shape.lanes)))
+    pointers = [builder.add(a, builder.mul(a_row, word(row))) for row in range(0, rows, SHARED)]
+    row_of_c = c
+    for _ in range(rows):  # C comes while the loop runs
+        for j in range(0, wide * step, 64):
+            emit.prefetch(emit.offset(row_of_c, j), write=True)
+        row_of_c = builder.add(row_of_c, c_row)
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    left = builder.phi(I64)
+    a_at = [builder.phi(I64) for _ in pointers]
+    b_at = builder.phi(I64)
+    sums = [[builder.phi(emit.vector) for _ in range(wide)] for _ in range(rows)]
+    row_of_b = [emit.load(emit.offset(b_at, j * step), last if j == wide - 1 else None) for j in range(wide)]
+    sums_next = []
+    for row in range(rows):
+        at = builder.add(a_at[row // SHARED], builder.mul(a_row, word(row % SHARED)))
+        x = emit.broadcast(at)
+        sums_next.append([emit.multiply_add(x, y, z) for y, z in zip(row_of_b, sums[row])])
+    left_next = builder.sub(left, word(1))
+    for phi, first, following in [
+        (left, k, left_next),
+        (b_at, b, builder.add(b_at, b_row)),
+        *((phi, first, builder.add(phi, a_column)) for phi, first in zip(a_at, pointers)),
+        *((phi, emit.zero, x) for row in zip(sums, sums_next) for phi, x in zip(*row)),
+    ]:
+        phi.add_incoming(first, entry)
+        phi.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed(">", left_next, word(0)), loop, done)
+
+    builder.position_at_end(done)
+    scale, keep = emit.splat(alpha), emit.splat(beta)
+    builder.cbranch(builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0)), fresh, update)
+    for block in (fresh, update):
+        builder.position_at_end(block)
+        row_of_c = c
+        for row in sums_next:
+            for j, x in enumerate(row):
+                at, mask = emit.offset(row_of_c, j * step), last if j == wide - 1 else None
+                if block is fresh:  # beta = 0: C is not read
+                    emit.store(builder.fmul(x, scale), at, mask)
+                else:
+                    kept = builder.fmul(emit.load(at, mask), keep)
+                    emit.store(emit.multiply_add(x, scale, kept), at, mask)
+            row_of_c = builder.add(row_of_c, c_row)
+        builder.branch(end)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return made
+
+
+@intrinsic
+def micro_kernel(_, rows, wide, k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta):
+    """The micro-kernel as a function for Numba: a jump to the variant for its height and width.
+
+    rows, wide  of the tile, in rows and in vectors; columns <= wide vectors are C's
+    a, b, c     addresses; a_row, a_column, b_row, c_row strides in bytes
+    alpha, beta numbers of the dtype: they say which micro-kernel is meant
+    """
+    dtype = alpha.name
+
+    def generate(context, builder, _signature, arguments):
+        rows, wide, *operands = arguments
+        shape = tile(dtype)
+        after = builder.append_basic_block("after")
+        jump = builder.switch(builder.add(builder.mul(rows, word(16)), wide), after)
+        for height in range(1, shape.rows + 1):
+            for width in range(1, shape.widest(height) + 1):
+                block = builder.append_basic_block(f"tile_{height}x{width}")
+                jump.add_case(word(16 * height + width), block)
+                builder.position_at_end(block)
+                builder.call(_emit(builder.module, shape, height, width), operands)
+                builder.branch(after)
+        builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 11, alpha, alpha), generate
+
+
+@intrinsic
+def lanes_of(_, kind):
+    """Elements in a vector, of the dtype of `kind`."""
+    return types.int64(kind), lambda *_arguments: word(tile(kind.name).lanes)
+
+
+@intrinsic
+def rows_of(_, kind):
+    """Rows of the register tile, for the dtype of `kind`."""
+    return types.int64(kind), lambda *_arguments: word(tile(kind.name).rows)
+
+
+@intrinsic
+def one_of(_, kind):
+    """1, in the dtype of `kind`."""
+    return kind(kind), lambda context, *_arguments: ir.Constant(context.get_value_type(kind), 1.0)
+
+
+@intrinsic
+def widest(_, rows, kind):
+    """How many vectors wide a tile of `rows` rows may be."""
+
+    def generate(_context, builder, _signature, arguments):
+        shape = tile(kind.name)
+        wide = word(shape.widest(shape.rows))
+        for height in range(shape.rows - 1, 0, -1):
+            this = builder.icmp_signed("==", arguments[0], word(height))
+            wide = builder.select(this, word(shape.widest(height)), wide)
+        return wide
+
+    return types.int64(types.int64, kind), generate
