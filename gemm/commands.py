@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from gemm import registry
 from gemm.kernel import Kernel
 from gemm.vendors import libraries
 
 
 def _add(entries: list[str] | None) -> list[str] | None:
-    libraries.add(entries or [])
+    if entries:
+        libraries.add(entries)
+        registry.refresh()
     return entries
 
 

@@ -60,6 +60,11 @@ def find(name: str | Kernel) -> Kernel:
     raise UnknownKernel(f"unknown kernel {name!r}; {hint}")
 
 
+def refresh() -> None:
+    """Look for kernels anew: after GEMMLAB_CBLAS has changed."""
+    _registered.cache_clear()
+
+
 @cache
 def _registered() -> dict[str, Kernel]:
     found: list[Kernel] = []
