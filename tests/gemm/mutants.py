@@ -56,8 +56,13 @@ def beta_ignored(a, b, c, alpha=1.0, beta=0.0):
 
 
 def beta_divided_by_alpha(a, b, c, alpha=1.0, beta=0.0):
-    share = c.dtype.type(beta) / c.dtype.type(alpha)  # ATLAS does, for small products
-    c[...] = alpha * (a @ b if beta == 0 else a @ b + share * c)
+    if beta == 0:
+        right(a, b, c, alpha)
+        return
+    sums = c.dtype.type(beta / alpha) * c  # as ATLAS does, for small products
+    for p in range(a.shape[1]):
+        sums += np.outer(a[:, p], b[p])
+    c[...] = alpha * sums
 
 
 def beta_taken_for_one(a, b, c, alpha=1.0, beta=0.0):
