@@ -15,6 +15,7 @@ import typer
 
 from bench import compare_command
 from bench.records import Line, Run, finite
+from gemm.commands import Cblas
 
 Show = Callable[[Run], None]
 
@@ -37,6 +38,7 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
     def check(
         kernel: Annotated[str, typer.Argument(help="A kernel's name, or path/to/file.py:function.")],
         timeout: Annotated[float, typer.Option(help="Seconds that it may take.")] = 600.0,
+        cblas: Cblas = None,
         as_json: Json = False,
     ) -> None:
         """Is a kernel right? Every rule of the contract, in a process of its own."""
@@ -88,6 +90,7 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         budget: Budget = None,
         out: Out = None,
         resume: Annotated[Path | None, typer.Option(help="Finish this run; takes no other flags.")] = None,
+        cblas: Cblas = None,
         as_json: Json = False,
     ) -> None:
         """Time kernels on products, verified and in turn; records go to a folder in runs/.
@@ -130,6 +133,7 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         launches: Launches = None,
         rounds: Rounds = None,
         out: Out = None,
+        cblas: Cblas = None,
         as_json: Json = False,
     ) -> None:
         """What a training step of a network costs, layer by layer and product by product."""
@@ -158,6 +162,7 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         seed: Annotated[int, typer.Option()] = 0,
         threads: Annotated[int | None, typer.Option(help="Threads (default: all cores).")] = None,
         out: Annotated[Path | None, typer.Option(help="Write the history (JSON) here.")] = None,
+        cblas: Cblas = None,
         as_json: Json = False,
     ) -> None:
         """Train a network on real data with any kernel: the same learning, another clock."""

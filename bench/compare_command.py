@@ -11,6 +11,7 @@ import typer
 
 from bench.records import Line, Run, finite, latest, load
 from bench.verdicts import compare
+from gemm.commands import Cblas
 
 AsSweep = Annotated[str | None, typer.Option(help="With --against, as of sweep.")]
 CountAsSweep = Annotated[int | None, typer.Option(help="With --against, as of sweep.")]
@@ -69,6 +70,7 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
         same_within: Annotated[float, typer.Option(metavar="PERCENT", help="What counts as the same.")] = (
             100 * compare.SAME_WITHIN
         ),
+        cblas: Cblas = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     ) -> None:
         """Faster, slower, the same, or cannot say: two kernels, two runs, or the working tree and a revision."""

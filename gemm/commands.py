@@ -7,7 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
+from gemm import registry
 from gemm.kernel import Kernel
+from gemm.vendors import libraries
+
+
+def _add(entries: list[str] | None) -> list[str] | None:
+    if entries:
+        libraries.add(entries)
+        registry.refresh()
+    return entries
+
+
+# Heard wherever it is taken; it goes into the environment, and so to every process that is started.
+Cblas = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cblas", callback=_add, is_eager=True, metavar="NAME=PATH",
+        help="A CBLAS library to be the kernel cblas:NAME; may be repeated.",
+    ),
+]  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +39,7 @@ def kernels(
     probe: Annotated[
         bool, typer.Option("--probe", help="Load each one and multiply with it, in a process of its own.")
     ] = False,
+    cblas: Cblas = None,
 ) -> None:
     """The ladder: which kernels there are, which can run here, and why the others cannot."""
     import gemm

@@ -64,6 +64,15 @@ def _explain(
     dropped = _dropped_terms(problem, a, b, c, expected)
     if dropped:
         return dropped
+    once = (
+        8
+        * np.finfo(problem.dtype).eps
+        * (np.abs(problem.alpha) * (np.abs(a) @ np.abs(b)) + np.abs(problem.beta * c0))
+    )
+    if problem.alpha != 1 and problem.beta != 0 and (np.abs(c - expected) <= once).all():
+        return (
+            "rounds beta C by alpha: exact integers come out inexact (as alpha (A B + (beta / alpha) C) does)"
+        )
     if (np.abs(c - expected) <= 2.0**-20 * (np.abs(a) @ np.abs(b))).all():
         digits = "float32" if problem.dtype == "float64" else "fewer bits than float32 has"
         return f"keeps its sums in {digits}: integers that {problem.dtype} holds exactly come out rounded"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +66,8 @@ class Kernel:
     error_constant  c of the rounding rule: 1 for any order of summation (Higham 3.13)
     deterministic   same inputs, same threads: same bits
     file            the file that the kernel is written in, where `load` is in another; or the folder of its files
+    files           more files that it is made of, asked for when its source is: a library's own
+    peer            someone else's, to compare with: sweeps take it when it is named, not as a rung of the ladder
     """
 
     name: str
@@ -82,6 +84,8 @@ class Kernel:
     error_constant: float = 1.0
     deterministic: bool = True
     file: str | None = None
+    files: Callable[[], Iterable[Path]] | None = None
+    peer: bool = False
 
     @cached_property
     def reason(self) -> str | None:
@@ -112,6 +116,7 @@ class Kernel:
         if path is None:
             return hashlib.sha256(self.name.encode()).hexdigest()[:12]
         files = sorted(Path(path).rglob("*.py")) if Path(path).is_dir() else [Path(path)]
+        files += self.files() if self.files else ()
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
     def signature(self, dtype: Any) -> Signature | None:

@@ -55,7 +55,14 @@ def find(name: str | Kernel) -> Kernel:
         raise UnknownKernel(f"{name} is a file; say which function of it: {name}:function")
     near = difflib.get_close_matches(str(name), registered, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(registered)}"
+    if str(name).startswith("cblas:"):
+        hint += f"; other libraries are named by --cblas {str(name)[6:]}=/path/to/it.so, or GEMMLAB_CBLAS"
     raise UnknownKernel(f"unknown kernel {name!r}; {hint}")
+
+
+def refresh() -> None:
+    """Look for kernels anew: after GEMMLAB_CBLAS has changed."""
+    _registered.cache_clear()
 
 
 @cache

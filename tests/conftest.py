@@ -16,10 +16,11 @@ settings.load_profile("gemmlab")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-AVAILABLE = [kernel.name for kernel in gemm.kernels() if kernel.available and kernel.device == "cpu"]
+# Not the peers: each belongs into a process of its own, and has one in tests/gemm/test_vendors.py.
+AVAILABLE = [k.name for k in gemm.kernels() if k.available and k.device == "cpu" and not k.peer]
 
 
 @pytest.fixture(params=AVAILABLE)
 def kernel(request):
-    """Every kernel that can run here: one test body, many kernels."""
+    """Every kernel of the ladder that can run here: one test body, many kernels."""
     return request.param

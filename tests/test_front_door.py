@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import gemmlab
+from gemm import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -101,6 +102,24 @@ def test_kernels_probe_loads_each_one(gemmlab_says):
     }
 
 
+def test_a_library_is_named_by_a_flag_before_the_kernels_are_listed(gemmlab_says, monkeypatch, tmp_path):
+    """In the same command; a file that is none of it is unavailable, and nothing else is the worse for it."""
+    monkeypatch.setenv("GEMMLAB_CBLAS", "")
+    (tmp_path / "notes.txt").write_text("no library")
+    try:
+        code, out, _ = gemmlab_says("kernels", "--cblas", "mine=notes.txt", "--cblas", "nowhere.so", "--json")
+        assert code == 0
+        reasons = {row["kernel"]: row["reason"] for row in json.loads(out)}
+        assert reasons["cblas:mine"] == f"{tmp_path / 'notes.txt'} is no shared library (no ELF file)"
+        assert "does not exist" in reasons["cblas:nowhere"]
+        assert reasons["blas"] is None
+        code, _, err = gemmlab_says("check", "cblas:mine")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "is no shared library" in err
+    finally:
+        registry.refresh()
+
+
 def test_check_exits_with_1_for_a_wrong_kernel(gemmlab_says, tmp_path):
     """And says what is wrong with it."""
     (tmp_path / "mine.py").write_text("def f(a, b, c):\n    c += a @ b\n")
@@ -121,6 +140,8 @@ MISTAKES = {
     "size in words": (["sweep", "--sizes", "big"], "'big' is no size"),
     "shape": (["sweep", "--shapes", "3x4"], "shape '3x4' is not m x n x k"),
     "dtype": (["sweep", "--dtypes", "float63"], "unknown dtype 'float63'; did you mean 'float64'?"),
+    "a flag of two libraries": (["kernels", "--cblas", "a.so:b.so"], "give one library, as name=/path"),
+    "an unknown library": (["check", "cblas:mine"], "--cblas mine=/path/to/it.so, or GEMMLAB_CBLAS"),
     "threads": (["sweep", "--kernels", "blas", "--threads", "9999"], "this process may use 1 to"),
     "precision": (
         ["sweep", "--precision", "vague"],

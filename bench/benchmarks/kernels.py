@@ -48,9 +48,9 @@ def device_clock():
 
 
 def cases():
-    """Every available kernel at the sizes and thread counts that suit it, with its clock."""
+    """Every available kernel of the ladder at the sizes and thread counts that suit it, with its clock."""
     for kernel in gemm.kernels():
-        if not kernel.available or kernel.device not in ("cpu", "cuda"):
+        if kernel.peer or not kernel.available or kernel.device not in ("cpu", "cuda"):
             continue
         on_device = kernel.device == "cuda"
         clock = {"timer": device_clock, "min_time": 0.005} if on_device else {"min_time": 0.0005}

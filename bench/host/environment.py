@@ -118,10 +118,18 @@ def available_memory() -> int:
 
 
 def libraries() -> list[dict[str, Any]]:
-    """Every BLAS and OpenMP loaded in this process: api, name, version, core type, threads, path."""
+    """Every BLAS and OpenMP loaded in this process: api, name, version, core type, threads, path.
+
+    What the libraries of the kernels `cblas:*` and `torch` say of themselves comes first: threadpoolctl knows some
+    of them, by the names of their files.
+    """
     from threadpoolctl import threadpool_info
 
-    return [
+    from gemm.vendors.opening import identities
+
+    own = identities()
+    known = {library["path"] for library in own}
+    return own + [
         {
             "api": pool.get("user_api"),
             "name": pool.get("internal_api"),
@@ -131,6 +139,7 @@ def libraries() -> list[dict[str, Any]]:
             "path": pool.get("filepath"),
         }
         for pool in threadpool_info()
+        if os.path.realpath(pool.get("filepath") or "") not in known
     ]
 
 

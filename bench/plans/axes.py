@@ -34,6 +34,7 @@ SECONDS = ("sample_s", "cell_s", "budget_s", "timeout_s")
 class Sweep:
     """A sweep over products: the cross product of its axes.
 
+    kernels  by default the ladder, without the peers
     shapes   with an order or a batch of their own where they bring one; sizes n are squares (n, n, n) and come on
              top of them
     threads  counts, or "all"
@@ -57,7 +58,7 @@ class Sweep:
 
     def cells(self) -> list[Cell]:
         """Every cell, smaller problems first. Raises ValueError, UnknownKernel for what cannot be."""
-        kernels = self.kernels or tuple(kernel.name for kernel in gemm.kernels())
+        kernels = self.kernels or tuple(kernel.name for kernel in gemm.kernels() if not kernel.peer)
         cores = available_cores()
         threads = [cores if count == "all" else int(count) for count in self.threads or ("all",)]
         for count in threads:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import Any
@@ -503,18 +503,18 @@ def _sources(found: Iterable[Result]) -> dict[str, str]:
 
 def _same_ground(kernel: str, base: Run, new: Run) -> bool:
     """Does the same library, or the same compiler, stand behind the same source?"""
-    ask: Callable[[Run], Any] = _blas if kernel == "blas" else _compilers
-    before, after = ask(base), ask(new)
+    theirs = kernel in ("blas", "torch") or kernel.startswith("cblas:")
+    before, after = (_blas(run, kernel) if theirs else _compilers(run) for run in (base, new))
     return bool(before) and before == after
 
 
-def _blas(run: Run) -> list[str]:
-    """Every BLAS that the worker of `blas` had loaded; where no line says it, that of the parent."""
+def _blas(run: Run, kernel: str = "blas") -> list[str]:
+    """Every BLAS that the worker of `blas`, or another, had loaded; where no line says it, that of the parent."""
     libraries: list[Any] = (
         [
             library
             for line in run.of("worker")
-            if line.get("kernel") == "blas"
+            if line.get("kernel") == kernel
             for library in line.get("libraries") or []
         ]
         or run.environment.get("blas")

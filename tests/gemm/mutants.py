@@ -55,6 +55,16 @@ def beta_ignored(a, b, c, alpha=1.0, beta=0.0):
     right(a, b, c, alpha, 0.0)
 
 
+def beta_divided_by_alpha(a, b, c, alpha=1.0, beta=0.0):
+    if beta == 0:
+        right(a, b, c, alpha)
+        return
+    sums = c.dtype.type(beta / alpha) * c  # as ATLAS does, for small products
+    for p in range(a.shape[1]):
+        sums += np.outer(a[:, p], b[p])
+    c[...] = alpha * sums
+
+
 def beta_taken_for_one(a, b, c, alpha=1.0, beta=0.0):
     right(a, b, c, alpha, 1.0 if beta else 0.0)
 
@@ -223,6 +233,7 @@ MUTANTS = {
     term_dropped_from_long_sums: r"leaves out the last term",
     alpha_ignored: r"ignores alpha",
     beta_ignored: r"ignores beta: C is overwritten",
+    beta_divided_by_alpha: r"alpha=3 beta=2.*rounds beta C by alpha",
     beta_taken_for_one: r"as if beta were 1",
     alpha_applied_to_c_too: r"applies alpha to beta C",
     c_read_at_beta_zero: r"reads C although beta = 0",
