@@ -24,7 +24,7 @@ and above them the commands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,7 @@ def sweep(
     threads: Sequence[int | str] = (),
     orders: Sequence[str] | None = None,
     *,
+    groups: Mapping[str, Sequence[Any]] | None = None,
     suite: str | None = None,
     cache: Sequence[str] | str | None = None,
     data: Sequence[str] | str | None = None,
@@ -78,7 +79,8 @@ def sweep(
     dtypes    default: float32
     threads   counts, or "all", the default: all cores of this process
     orders    nn (the default), tn, nt, tt: operands stored transposed and handed over as views
-    suite     a named sweep (bench/plans/suites/), whose axes stand wherever none are given here
+    groups    name -> sizes and shapes: the rows of a table that `compare` makes of the run
+    suite     a named sweep (bench/plans/suites/), whose axes and settings stand wherever none are given here
     cache     "hot" (the default), "cold": operands evicted before every call
     data      kinds: normal (the default), uniform, integers, zeros, significands, denormals, wide
     batch     products in a stack that one call multiplies (1)
@@ -93,11 +95,12 @@ def sweep(
 
     given = {
         "kernels": kernels, "sizes": sizes, "shapes": shapes, "dtypes": dtypes, "threads": threads,
-        "orders": orders, "suite": suite, "cache": cache, "data": data, "batch": batch, "alpha": alpha,
-        "beta": beta,
+        "orders": orders, "groups": groups, "suite": suite, "cache": cache, "data": data, "batch": batch,
+        "alpha": alpha, "beta": beta,
     }  # fmt: skip
-    cells = axes.make_sweep(given, "sweep").cells()
-    whole = plan.Plan(cells=cells, **axes.settings(settings, "sweep"))
+    chosen = axes.make_sweep(given, "sweep")
+    settings = axes.settings_over(axes.suite_settings(suite, "sweep"), settings, "sweep")
+    whole = plan.Plan(cells=chosen.cells(), groups=chosen.grouped(), **settings)
     return engine.start(whole, out, stem=suite or "sweep", progress=progress)
 
 
