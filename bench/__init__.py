@@ -6,6 +6,7 @@ run = bench.load("runs/20260101-120000-sweep")
 run.frame()                        every line in one pandas frame
 bench.results(run), bench.speedup(base, other), bench.profiles(run)
 bench.compare("blas", "numba-blocked", run), bench.compare(one, other)
+bench.compare(["cblas:openblas", "cblas:mkl"], "numba-micro", run)     against the best of several
 bench.export(run, "mine.json")     for pytest-benchmark; .csv and .parquet for everybody else
 
 README.md says how a number comes about. The room's wings, each of which uses those before it only:
@@ -32,6 +33,7 @@ from bench.records import Interrupted, Run, RunError, load
 
 if TYPE_CHECKING:
     from bench.timing.progress import Progress
+    from bench.verdicts.best import Best
     from bench.verdicts.compare import Comparison
 
 __all__ = [
@@ -133,14 +135,17 @@ def profile(
 
 
 def compare(
-    base: str | Path | Run,
+    base: str | Path | Run | Sequence[str],
     new: str | Path | Run,
     run: str | Path | Run | None = None,
     *,
     reference: str | None = None,
     same_within: float = 0.02,
-) -> Comparison:
+) -> Comparison | Best:
     """NEW against BASE: two kernels of a run (by name), or two runs (read, or folders that hold records).
+
+    BASE may be several kernels, as a sequence or with commas between: NEW is then held against the best of them at
+    each shape (`bench.verdicts.best`).
 
     run          where the kernels are (default: the newest run)
     reference    of two runs, the kernel to whose times theirs are held (default: one that is the same in both)
@@ -149,8 +154,13 @@ def compare(
     Raises ValueError for kernels that are not there, RunError for what is no run.
     """
     from bench.records import latest, opened
-    from bench.verdicts import compare
+    from bench.verdicts import best, compare
 
+    if not isinstance(base, Path | Run):
+        peers = best.several(base) if isinstance(base, str) else list(base)
+        if peers is not None:
+            return best.against(opened(run or latest()), peers, str(new), same_within)
+        base = str(base)
     if any(isinstance(side, Run) or (Path(side) / "records.jsonl").exists() for side in (base, new)):
         return compare.runs(opened(base), opened(new), reference, same_within=same_within)
     return compare.kernels(opened(run or latest()), str(base), str(new), same_within)

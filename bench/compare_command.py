@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 from bench.records import Line, Run, finite, latest, load
-from bench.verdicts import compare
+from bench.verdicts import best, compare
 
 AsSweep = Annotated[str | None, typer.Option(help="With --against, as of sweep.")]
 CountAsSweep = Annotated[int | None, typer.Option(help="With --against, as of sweep.")]
 SecondsAsSweep = Annotated[float | None, typer.Option(help="With --against, as of sweep.")]
-ShowComparison = Callable[[compare.Comparison], None]
+ShowComparison = Callable[[compare.Comparison | best.Best], None]
 
 
 def register(app: typer.Typer, show: ShowComparison) -> None:
@@ -27,7 +27,8 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
             list[str] | None,
             typer.Argument(
                 metavar="[BASE NEW]",
-                help="Two kernels of one run, or the folders of two runs; one run of --against is shown again.",
+                help="Two kernels of one run, or the folders of two runs; one run of --against is shown again. "
+                "Of several kernels, comma between, BASE is the best at each shape.",
             ),
         ] = None,
         run: Annotated[
@@ -84,6 +85,7 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
         swept = {f"--{key.removesuffix('_s')}": value for key, value in (axes | limits).items()} | ours
         two_runs = {"--reference": reference, "--kernel": kernel}
         near, measured = same_within / 100, None
+        found: compare.Comparison | best.Best
         if against is not None:
             if sides:
                 raise ValueError(f"--against {against} takes no BASE and NEW; leave {' '.join(sides)} out")
@@ -114,8 +116,8 @@ def _only(flags: Line, where: str) -> None:
 
 def _of_records(
     sides: list[str], run: Path | None, two_runs: dict[str, str | None], near: float
-) -> compare.Comparison:
-    """Two kernels, two runs, or the two revisions that a single run holds."""
+) -> compare.Comparison | best.Best:
+    """Two kernels, one and the best of several, two runs, or the two revisions that a single run holds."""
     are_runs = [_holds_records(side) for side in sides]
     if are_runs == [True]:
         _only(two_runs | {"--run": run}, "goes with two kernels or runs, and here is one run")
@@ -130,6 +132,8 @@ def _of_records(
             before, after, two_runs["--reference"], kernel=two_runs["--kernel"], same_within=near
         )
     _only(two_runs, "goes with two runs, and here are two kernels")
+    if (peers := best.several(sides[0])) is not None:
+        return best.against(load(run or latest()), peers, sides[1], near)
     return compare.kernels(load(run or latest()), sides[0], sides[1], near)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bench.records import Run
+    from bench.verdicts.best import Best
     from bench.verdicts.compare import Comparison
 
     Runs = str | Path | Run | Sequence[str | Path | Run]
@@ -86,8 +87,12 @@ def show(run: str | Path | Run, baseline: str | None = None, brief: bool = False
     tables.show(selection.opened(run)[0], baseline, brief)
 
 
-def show_comparison(comparison: Comparison) -> None:
-    """Print what `bench.verdicts.compare` found: a row for each cell, and what came of it in a sentence."""
-    from reports import verdicts
+def show_comparison(comparison: Comparison | Best) -> None:
+    """Print what `bench.verdicts` found: a row for each cell, or each group of shapes, and what came of it."""
+    from bench.verdicts.best import Best
+    from reports import libraries, verdicts
 
-    verdicts.show(comparison)
+    if isinstance(comparison, Best):
+        libraries.show(comparison)
+    else:
+        verdicts.show(comparison)
