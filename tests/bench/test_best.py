@@ -161,6 +161,7 @@ def test_other_libraries_are_shown_and_not_chosen_among(made):
     found = best.against(run.run, PEERS, "mine")
     assert found.shapes[0].best == "cblas:openblas"
     assert found.beside == ("blas", "cblas:atlas")
+    assert found.groups[0].mean.ratio.value == pytest.approx(1.1, rel=0.003)
     assert found.groups[0].ratios["blas"].value == pytest.approx(0.5, rel=0.003)
     assert "numba-ikj" not in found.groups[0].ratios
 
