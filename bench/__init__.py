@@ -7,6 +7,7 @@ run.frame()                        every line in one pandas frame
 bench.results(run), bench.speedup(base, other), bench.profiles(run)
 bench.compare("blas", "numba-blocked", run), bench.compare(one, other)
 bench.compare(["cblas:openblas", "cblas:mkl"], "numba-micro", run)     against the best of several
+bench.steps(["numba-ikj", "numba-blocked", "numba-micro"], run)        each against the one before
 bench.export(run, "mine.json")     for pytest-benchmark; .csv and .parquet for everybody else
 
 README.md says how a number comes about. The room's wings, each of which uses those before it only:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bench.timing.progress import Progress
     from bench.verdicts.best import Best
     from bench.verdicts.compare import Comparison
+    from bench.verdicts.steps import Steps
 
 __all__ = [
     "Interrupted",
@@ -50,6 +52,7 @@ __all__ = [
     "results",
     "resume",
     "speedup",
+    "steps",
     "sweep",
 ]
 
@@ -164,6 +167,19 @@ def compare(
     if any(isinstance(side, Run) or (Path(side) / "records.jsonl").exists() for side in (base, new)):
         return compare.runs(opened(base), opened(new), reference, same_within=same_within)
     return compare.kernels(opened(run or latest()), str(base), str(new), same_within)
+
+
+def steps(kernels: Sequence[str], run: str | Path | Run | None = None, *, same_within: float = 0.02) -> Steps:
+    """What each kernel brought over the one before (`KERNEL@2`: on two threads), on the shapes that all have.
+
+    run  default: the newest run
+
+    Raises ValueError for kernels that are not there, RunError for what is no run.
+    """
+    from bench.records import latest, opened
+    from bench.verdicts import steps
+
+    return steps.steps(opened(run or latest()), kernels, same_within)
 
 
 def resume(folder: str | Path, progress: Progress | None = None) -> Run:

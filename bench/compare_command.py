@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from bench.records import Line, Run, finite, latest, load
-from bench.verdicts import best, compare
+from bench.verdicts import best, compare, steps
 
 AsSweep = Annotated[str | None, typer.Option(help="With --against, as of sweep.")]
 CountAsSweep = Annotated[int | None, typer.Option(help="With --against, as of sweep.")]
 SecondsAsSweep = Annotated[float | None, typer.Option(help="With --against, as of sweep.")]
-ShowComparison = Callable[[compare.Comparison | best.Best], None]
+Found = compare.Comparison | best.Best | steps.Steps
+ShowComparison = Callable[[Found], None]
 
 
 def register(app: typer.Typer, show: ShowComparison) -> None:
@@ -28,7 +29,8 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
             typer.Argument(
                 metavar="[BASE NEW]",
                 help="Two kernels of one run, or the folders of two runs; one run of --against is shown again. "
-                "Of several kernels, comma between, BASE is the best at each shape.",
+                "Of several kernels, comma between, BASE is the best at each shape; of three and more, blank "
+                "between, each is held against the one before (KERNEL@2: on two threads).",
             ),
         ] = None,
         run: Annotated[
@@ -85,7 +87,7 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
         swept = {f"--{key.removesuffix('_s')}": value for key, value in (axes | limits).items()} | ours
         two_runs = {"--reference": reference, "--kernel": kernel}
         near, measured = same_within / 100, None
-        found: compare.Comparison | best.Best
+        found: Found
         if against is not None:
             if sides:
                 raise ValueError(f"--against {against} takes no BASE and NEW; leave {' '.join(sides)} out")
@@ -114,14 +116,15 @@ def _only(flags: Line, where: str) -> None:
             raise ValueError(f"{flag} {where}")
 
 
-def _of_records(
-    sides: list[str], run: Path | None, two_runs: dict[str, str | None], near: float
-) -> compare.Comparison | best.Best:
-    """Two kernels, one and the best of several, two runs, or the two revisions that a single run holds."""
+def _of_records(sides: list[str], run: Path | None, two_runs: dict[str, str | None], near: float) -> Found:
+    """Two kernels, one and the best of several, a row of kernels, two runs, or the two revisions of one run."""
     are_runs = [_holds_records(side) for side in sides]
     if are_runs == [True]:
         _only(two_runs | {"--run": run}, "goes with two kernels or runs, and here is one run")
         return compare.against(load(sides[0]), near)
+    if not any(are_runs) and (len(sides) > 2 or any(map(steps.on_threads, sides))):
+        _only(two_runs, "goes with two runs, and here is a row of kernels")
+        return steps.steps(load(run or latest()), sides, near)
     if len(sides) != 2:
         given = " ".join(sides) or "nothing"
         raise ValueError(f"compare takes two kernels, two runs or --against REV, and got {given}")

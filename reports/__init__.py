@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bench.records import Run
     from bench.verdicts.best import Best
     from bench.verdicts.compare import Comparison
+    from bench.verdicts.steps import Steps
 
     Runs = str | Path | Run | Sequence[str | Path | Run]
 
@@ -87,12 +88,15 @@ def show(run: str | Path | Run, baseline: str | None = None, brief: bool = False
     tables.show(selection.opened(run)[0], baseline, brief)
 
 
-def show_comparison(comparison: Comparison | Best) -> None:
-    """Print what `bench.verdicts` found: a row for each cell, or each group of shapes, and what came of it."""
+def show_comparison(comparison: Comparison | Best | Steps) -> None:
+    """Print what `bench.verdicts` found: a row for each cell, group of shapes or kernel, and what came of it."""
     from bench.verdicts.best import Best
-    from reports import libraries, verdicts
+    from bench.verdicts.steps import Steps
+    from reports import libraries, steps, verdicts
 
     if isinstance(comparison, Best):
         libraries.show(comparison)
+    elif isinstance(comparison, Steps):
+        steps.show(comparison)
     else:
         verdicts.show(comparison)
