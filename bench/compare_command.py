@@ -158,7 +158,8 @@ def _swept(
     given = {key: split(value) for key, value in axes.items() if key in axis.LISTS and value is not None}
     suite = {"suite": axes["suite"]} if axes["suite"] is not None else {}
     cells = axis.make_sweep(given | suite, "flags", given).cells()
+    settings = chosen_settings(precision, limits, axis.suite_settings(axes["suite"], "flags"))
     return revisions.sweep(
-        revision, cells, chosen_settings(precision, limits), python=python, shared="kernels" not in given,
+        revision, cells, settings, python=python, shared="kernels" not in given,
         out=out, progress=live(),
     )  # fmt: skip
