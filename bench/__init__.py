@@ -6,6 +6,8 @@ run = bench.load("runs/20260101-120000-sweep")
 run.frame()                        every line in one pandas frame
 bench.results(run), bench.speedup(base, other), bench.profiles(run)
 bench.compare("blas", "numba-blocked", run), bench.compare(one, other)
+bench.compare(["cblas:openblas", "cblas:mkl"], "numba-micro", run)     against the best of several
+bench.steps(["numba-ikj", "numba-blocked", "numba-micro"], run)        each against the one before
 bench.export(run, "mine.json")     for pytest-benchmark; .csv and .parquet for everybody else
 
 README.md says how a number comes about. The room's wings, each of which uses those before it only:
@@ -24,7 +26,7 @@ and above them the commands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,9 @@ from bench.records import Interrupted, Run, RunError, load
 
 if TYPE_CHECKING:
     from bench.timing.progress import Progress
+    from bench.verdicts.best import Best
     from bench.verdicts.compare import Comparison
+    from bench.verdicts.steps import Steps
 
 __all__ = [
     "Interrupted",
@@ -48,6 +52,7 @@ __all__ = [
     "results",
     "resume",
     "speedup",
+    "steps",
     "sweep",
 ]
 
@@ -60,6 +65,7 @@ def sweep(
     threads: Sequence[int | str] = (),
     orders: Sequence[str] | None = None,
     *,
+    groups: Mapping[str, Sequence[Any]] | None = None,
     suite: str | None = None,
     cache: Sequence[str] | str | None = None,
     data: Sequence[str] | str | None = None,
@@ -78,7 +84,8 @@ def sweep(
     dtypes    default: float32
     threads   counts, or "all", the default: all cores of this process
     orders    nn (the default), tn, nt, tt: operands stored transposed and handed over as views
-    suite     a named sweep (bench/plans/suites/), whose axes stand wherever none are given here
+    groups    name -> sizes and shapes: the rows of a table that `compare` makes of the run
+    suite     a named sweep (bench/plans/suites/), whose axes and settings stand wherever none are given here
     cache     "hot" (the default), "cold": operands evicted before every call
     data      kinds: normal (the default), uniform, integers, zeros, significands, denormals, wide
     batch     products in a stack that one call multiplies (1)
@@ -93,11 +100,12 @@ def sweep(
 
     given = {
         "kernels": kernels, "sizes": sizes, "shapes": shapes, "dtypes": dtypes, "threads": threads,
-        "orders": orders, "suite": suite, "cache": cache, "data": data, "batch": batch, "alpha": alpha,
-        "beta": beta,
+        "orders": orders, "groups": groups, "suite": suite, "cache": cache, "data": data, "batch": batch,
+        "alpha": alpha, "beta": beta,
     }  # fmt: skip
-    cells = axes.make_sweep(given, "sweep").cells()
-    whole = plan.Plan(cells=cells, **axes.settings(settings, "sweep"))
+    chosen = axes.make_sweep(given, "sweep")
+    settings = axes.settings_over(axes.suite_settings(suite, "sweep"), settings, "sweep")
+    whole = plan.Plan(cells=chosen.cells(), groups=chosen.grouped(), **settings)
     return engine.start(whole, out, stem=suite or "sweep", progress=progress)
 
 
@@ -130,14 +138,17 @@ def profile(
 
 
 def compare(
-    base: str | Path | Run,
+    base: str | Path | Run | Sequence[str],
     new: str | Path | Run,
     run: str | Path | Run | None = None,
     *,
     reference: str | None = None,
     same_within: float = 0.02,
-) -> Comparison:
+) -> Comparison | Best:
     """NEW against BASE: two kernels of a run (by name), or two runs (read, or folders that hold records).
+
+    BASE may be several kernels, as a sequence or with commas between: NEW is then held against the best of them at
+    each shape (`bench.verdicts.best`).
 
     run          where the kernels are (default: the newest run)
     reference    of two runs, the kernel to whose times theirs are held (default: one that is the same in both)
@@ -146,11 +157,29 @@ def compare(
     Raises ValueError for kernels that are not there, RunError for what is no run.
     """
     from bench.records import latest, opened
-    from bench.verdicts import compare
+    from bench.verdicts import best, compare
 
+    if not isinstance(base, Path | Run):
+        peers = best.several(base) if isinstance(base, str) else list(base)
+        if peers is not None:
+            return best.against(opened(run or latest()), peers, str(new), same_within)
+        base = str(base)
     if any(isinstance(side, Run) or (Path(side) / "records.jsonl").exists() for side in (base, new)):
         return compare.runs(opened(base), opened(new), reference, same_within=same_within)
     return compare.kernels(opened(run or latest()), str(base), str(new), same_within)
+
+
+def steps(kernels: Sequence[str], run: str | Path | Run | None = None, *, same_within: float = 0.02) -> Steps:
+    """What each kernel brought over the one before (`KERNEL@2`: on two threads), on the shapes that all have.
+
+    run  default: the newest run
+
+    Raises ValueError for kernels that are not there, RunError for what is no run.
+    """
+    from bench.records import latest, opened
+    from bench.verdicts import steps
+
+    return steps.steps(opened(run or latest()), kernels, same_within)
 
 
 def resume(folder: str | Path, progress: Progress | None = None) -> Run:

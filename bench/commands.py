@@ -253,8 +253,9 @@ def _sweep(file: Path | None, axes: Line, precision: str | None, limits: Line, o
         key: split(value) if key in axis.LISTS else value for key, value in axes.items() if value is not None
     }
     chosen = axis.make_sweep(given, "flags" if given else str(file or "sweep"), given, under=from_file)
-    settings = chosen_settings(precision, limits, settings)
-    whole = plan.Plan(cells=chosen.cells(), **settings)
+    below = axis.suite_settings(axes["suite"], "flags") | settings
+    settings = chosen_settings(precision, limits, below)
+    whole = plan.Plan(cells=chosen.cells(), groups=chosen.grouped(), **settings)
     stem = file.stem if file else axes["suite"] or "sweep"
     return engine.start(whole, out, stem=stem, progress=live())
 
@@ -273,16 +274,12 @@ def _suites(as_json: bool) -> None:
 
 def chosen_settings(precision: str | None, limits: Line, from_file: Line | None = None) -> Line:
     """Settings of a plan: flags before the file; --launches before --precision."""
-    from bench.plans.axes import settings
+    from bench.plans.axes import settings_over
 
     given = {key: value for key, value in limits.items() if value is not None}
     if precision is not None:
         given = {"precision": precision} | given
-    flags = settings(given, "flags")
-    before = from_file or {}
-    if "launches" in before and not given.keys() & {"launches", "precision"}:
-        flags.pop("launches", None)  # a budget: as many as fit of those that the file wants
-    return (before | {"looks": ()} if "launches" in flags else before) | flags
+    return settings_over(from_file or {}, given, "flags")
 
 
 def _resume(folder: Path) -> Run:

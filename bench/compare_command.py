@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from bench.records import Line, Run, finite, latest, load
-from bench.verdicts import compare
+from bench.verdicts import best, compare, steps
 from gemm.commands import Cblas
 
 AsSweep = Annotated[str | None, typer.Option(help="With --against, as of sweep.")]
 CountAsSweep = Annotated[int | None, typer.Option(help="With --against, as of sweep.")]
 SecondsAsSweep = Annotated[float | None, typer.Option(help="With --against, as of sweep.")]
-ShowComparison = Callable[[compare.Comparison], None]
+Found = compare.Comparison | best.Best | steps.Steps
+ShowComparison = Callable[[Found], None]
 
 
 def register(app: typer.Typer, show: ShowComparison) -> None:
@@ -28,7 +29,9 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
             list[str] | None,
             typer.Argument(
                 metavar="[BASE NEW]",
-                help="Two kernels of one run, or the folders of two runs; one run of --against is shown again.",
+                help="Two kernels of one run, or the folders of two runs; one run of --against is shown again. "
+                "Of several kernels, comma between, BASE is the best at each shape; of three and more, blank "
+                "between, each is held against the one before (KERNEL@2: on two threads).",
             ),
         ] = None,
         run: Annotated[
@@ -86,6 +89,7 @@ def register(app: typer.Typer, show: ShowComparison) -> None:
         swept = {f"--{key.removesuffix('_s')}": value for key, value in (axes | limits).items()} | ours
         two_runs = {"--reference": reference, "--kernel": kernel}
         near, measured = same_within / 100, None
+        found: Found
         if against is not None:
             if sides:
                 raise ValueError(f"--against {against} takes no BASE and NEW; leave {' '.join(sides)} out")
@@ -114,14 +118,15 @@ def _only(flags: Line, where: str) -> None:
             raise ValueError(f"{flag} {where}")
 
 
-def _of_records(
-    sides: list[str], run: Path | None, two_runs: dict[str, str | None], near: float
-) -> compare.Comparison:
-    """Two kernels, two runs, or the two revisions that a single run holds."""
+def _of_records(sides: list[str], run: Path | None, two_runs: dict[str, str | None], near: float) -> Found:
+    """Two kernels, one and the best of several, a row of kernels, two runs, or the two revisions of one run."""
     are_runs = [_holds_records(side) for side in sides]
     if are_runs == [True]:
         _only(two_runs | {"--run": run}, "goes with two kernels or runs, and here is one run")
         return compare.against(load(sides[0]), near)
+    if not any(are_runs) and (len(sides) > 2 or any(map(steps.on_threads, sides))):
+        _only(two_runs, "goes with two runs, and here is a row of kernels")
+        return steps.steps(load(run or latest()), sides, near)
     if len(sides) != 2:
         given = " ".join(sides) or "nothing"
         raise ValueError(f"compare takes two kernels, two runs or --against REV, and got {given}")
@@ -132,6 +137,8 @@ def _of_records(
             before, after, two_runs["--reference"], kernel=two_runs["--kernel"], same_within=near
         )
     _only(two_runs, "goes with two runs, and here are two kernels")
+    if (peers := best.several(sides[0])) is not None:
+        return best.against(load(run or latest()), peers, sides[1], near)
     return compare.kernels(load(run or latest()), sides[0], sides[1], near)
 
 
@@ -153,7 +160,8 @@ def _swept(
     given = {key: split(value) for key, value in axes.items() if key in axis.LISTS and value is not None}
     suite = {"suite": axes["suite"]} if axes["suite"] is not None else {}
     cells = axis.make_sweep(given | suite, "flags", given).cells()
+    settings = chosen_settings(precision, limits, axis.suite_settings(axes["suite"], "flags"))
     return revisions.sweep(
-        revision, cells, chosen_settings(precision, limits), python=python, shared="kernels" not in given,
+        revision, cells, settings, python=python, shared="kernels" not in given,
         out=out, progress=live(),
     )  # fmt: skip

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bench.records import Run
+    from bench.verdicts.best import Best
     from bench.verdicts.compare import Comparison
+    from bench.verdicts.steps import Steps
 
     Runs = str | Path | Run | Sequence[str | Path | Run]
 
@@ -86,8 +88,15 @@ def show(run: str | Path | Run, baseline: str | None = None, brief: bool = False
     tables.show(selection.opened(run)[0], baseline, brief)
 
 
-def show_comparison(comparison: Comparison) -> None:
-    """Print what `bench.verdicts.compare` found: a row for each cell, and what came of it in a sentence."""
-    from reports import verdicts
+def show_comparison(comparison: Comparison | Best | Steps) -> None:
+    """Print what `bench.verdicts` found: a row for each cell, group of shapes or kernel, and what came of it."""
+    from bench.verdicts.best import Best
+    from bench.verdicts.steps import Steps
+    from reports import libraries, steps, verdicts
 
-    verdicts.show(comparison)
+    if isinstance(comparison, Best):
+        libraries.show(comparison)
+    elif isinstance(comparison, Steps):
+        steps.show(comparison)
+    else:
+        verdicts.show(comparison)

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports import palette, svg, wording
+from reports import libraries, palette, svg, wording
+from reports.against import against
+from reports.against import seen as seen_against
 from reports.canvas import PHONE, SETTINGS, SLIDE, WIDE, Canvas, standalone
 from reports.climb import climb
 from reports.cold import cold, pairs, seen
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 class Chart:
     """A figure that can be drawn for any width.
 
-    section  where on the page it belongs: rates, ladder or step
+    section  where on the page it belongs: rates, libraries, ladder or step
     name     of its file and of the ids in it; unique in a report
     title    what it shows
     caption  one sentence: what to see in it
@@ -92,6 +94,9 @@ def charts(selections: Sequence[Selection], baseline: str | None = None) -> list
         for pair in pairs(selection.comparisons):
             title = f"Cold against hot: {pair.hot.name}{beside}"
             found.append(Chart("rates", "cold", title, seen(pair), partial(cold, pair)))
+        if (best := selection.libraries) and best.totals:
+            title = f"{libraries.title(best)}{beside}"
+            found.append(Chart("libraries", "libraries", title, seen_against(best), partial(against, best)))
         for training in selection.trainings:
             title = f"{training.name}{beside}"
             found.append(

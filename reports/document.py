@@ -10,8 +10,9 @@ from typing import Any
 
 from bench.records import number
 from bench.verdicts import statistics
+from bench.verdicts.best import Best
 from bench.verdicts.statistics import Floor, Profile, Result
-from reports import charts, costs, palette, remarks, svg, tables, wording
+from reports import charts, costs, libraries, palette, remarks, svg, tables, wording
 from reports.machine import machine
 from reports.selection import Ladder, Selection, label, ladders, measured, unusual
 from reports.sentences import claims, findings
@@ -57,6 +58,8 @@ def render(selections: Sequence[Selection], baseline: str | None = None) -> str:
         dark=colour.rules(styles, dark=True),
         font=svg.STACK,
         profile_columns=tables.PROFILE,
+        library_columns=libraries.COLUMNS,
+        favoured=libraries.FAVOURED,
     )
 
 
@@ -130,6 +133,7 @@ def _run(selection: Selection, baseline: str | None, several: bool) -> dict[str,
         "floors": [_floor(one) for one in selection.floors],
         "doubts": _doubts(selection),
         "doubted": sum(bool(cell.doubts) for cell in cells),
+        "libraries": _libraries(selection.libraries),
         "ladders": [_ladder(one) for group in selection.comparisons for one in ladders(group, baseline)],
         "profiles": [
             _profile(one) for training in selection.trainings for one in reversed(training.profiles)
@@ -197,6 +201,34 @@ def _floor(floor: Floor) -> dict[str, str]:
         "ratio": wording.digits(floor.ratio.value),
         "interval": wording.bounds(floor.ratio),
         "floor": remarks.bound(floor.value),
+    }
+
+
+def _libraries(best: Best | None) -> dict[str, Any] | None:
+    """The tables of a kernel against the best of the libraries."""
+    if best is None:
+        return None
+    return {
+        "title": libraries.title(best),
+        "sentences": libraries.sentences(best),
+        "warning": libraries.warning(best),
+        "kernels": libraries.kernels(best),
+        "settings": [
+            (
+                libraries.named(setting),
+                [
+                    (
+                        group.name,
+                        libraries.figures(group),
+                        libraries.least(group.worst),
+                        libraries.each(best, group),
+                    )
+                    for group in libraries.rows(best, setting)
+                ],
+            )
+            for setting in best.settings
+        ],
+        "left_out": [*libraries.left_out(best), *libraries.doubts(best)],
     }
 
 

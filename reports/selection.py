@@ -11,6 +11,7 @@ from typing import Any
 from bench.exchange.public import without_places
 from bench.records import Line, Run, canonical, number
 from bench.records import opened as opened_run
+from bench.verdicts import best
 from bench.verdicts.bounds import bandwidths
 from bench.verdicts.compare import FASTER, SLOWER, verdict
 from bench.verdicts.statistics import (
@@ -30,6 +31,8 @@ from reports import palette, wording
 Shape = tuple[int, int, int]
 Runs = str | Path | Run | Sequence[str | Path | Run]
 
+# The kernel that is to beat the libraries.
+FLAGSHIP = "numba-micro"
 # Stands in for the floor of a run without A/A: a smaller difference is not called one.
 UNKNOWN_FLOOR = 0.10
 
@@ -308,6 +311,7 @@ class Selection:
 
     name    the run's folder, and its host where the runs are of several
     floors  what a kernel against itself came to, by size class and threads
+    libraries  a kernel of the lab's against the best of the CBLAS libraries, where the run has both
     """
 
     run: Run
@@ -316,6 +320,7 @@ class Selection:
     comparisons: list[Comparison]
     trainings: list[Training]
     floors: Sequence[Floor] = ()
+    libraries: best.Best | None = None
 
     @property
     def kernels(self) -> list[str]:
@@ -340,7 +345,20 @@ def _selected(run: Run, several_hosts: bool) -> Selection:
     host = run.environment.get("host")
     name = f"{run.path.name} ({host})" if host and several_hosts else run.path.name
     found = results(run)
-    return Selection(run, name, found, comparisons(run, found), trainings(run), floors(found))
+    return Selection(
+        run, name, found, comparisons(run, found), trainings(run), floors(found), libraries(run, found)
+    )
+
+
+def libraries(run: Run, found: Iterable[Result]) -> best.Best | None:
+    """`numba-micro`, or the highest rung that is no library's, against the best CBLAS at each product."""
+    timed = {r.kernel for r in found if r.problem and measured(r) and not r.cell.get("revision")}
+    vendors = [kernel for kernel in timed if kernel.startswith("cblas:")]
+    own = [kernel for kernel in palette.ladder(timed) if not best.is_library(kernel)]
+    if not vendors or not own:
+        return None
+    new = FLAGSHIP if FLAGSHIP in own else own[-1]
+    return best.against(run, best.LIBRARIES if set(vendors) & set(best.LIBRARIES) else sorted(vendors), new)
 
 
 def _must_know(baseline: str | None, selections: Iterable[Selection]) -> None:

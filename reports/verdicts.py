@@ -59,7 +59,7 @@ def remarks(comparison: Comparison) -> list[str]:
         for text in (pair.verdict == UNKNOWN and pair.reason, pair.doubts and pair.doubts[0]):
             if text:
                 told.setdefault(text, []).append(prefix + place(pair, shared))
-    return [f"{_some(where)}: {text}" for text, where in told.items()]
+    return [f"{some(where)}: {text}" for text, where in told.items()]
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -71,7 +71,7 @@ def sentences(comparison: Comparison) -> list[str]:
     return [_sentence(comparison, mean) for mean in comparison.means]
 
 
-def _some(places: list[str]) -> str:
+def some(places: list[str]) -> str:
     """The first two of many."""
     rest = f" and {len(places) - 2} more" if len(places) > 3 else ""
     return "; ".join(places[:2] if rest else places) + rest
@@ -85,10 +85,10 @@ def _sentence(comparison: Comparison, mean: Mean) -> str:
         one, other = mean.kernel, f" in {new(comparison)} and {where} {base(comparison)}"
         versus = f"in {new(comparison)} than {where} {base(comparison)}"
     ratio = mean.ratio if mean.verdict != SLOWER else _inverse(mean.ratio)
-    figures = f"{factor(ratio.value)}×{_bounds(ratio)}"
+    figures = f"{factor(ratio.value)}×{bracketed(ratio)}"
     if mean.cells > 1:
         figures += f" in the geometric mean of {mean.cells} cells"
-    figures += f", floor {_floor(mean.floor)}" if math.isfinite(mean.floor) else ""
+    figures += f", floor {floor(mean.floor)}" if math.isfinite(mean.floor) else ""
     if mean.verdict == UNKNOWN:
         return f"Whether {one} is faster or slower {versus} cannot be said: {figures}; {mean.reason}."
     if mean.verdict == SAME:
@@ -121,7 +121,7 @@ def _dtype(pair: Pair) -> str:
     return str((pair.problem or pair.model)["dtype"])
 
 
-def _odd(pair: Pair) -> str:
+def odd(pair: Pair) -> str:
     """Order, alpha, beta, data, batch, ... where they are not the plain ones."""
     order = f"{pair.problem.get('op_a') or 'n'}{pair.problem.get('op_b') or 'n'}"
     odd = [
@@ -142,7 +142,7 @@ def _threads(pair: Pair) -> str:
 
 
 Part = Callable[[Pair], str]
-SETTING: tuple[Part, ...] = (_dtype, _odd, _cache, _threads)
+SETTING: tuple[Part, ...] = (_dtype, odd, _cache, _threads)
 
 
 def factor(value: float) -> str:
@@ -165,19 +165,25 @@ def _rows(pairs: Sequence[Pair], means: Sequence[Mean], shared: Sequence[Part]) 
     return made
 
 
-def _ratio(ratio: Interval, floor: float, verdict: str) -> tuple[str, ...]:
+def _ratio(ratio: Interval, noise: float, verdict: str) -> tuple[str, ...]:
     value = factor(ratio.value) if math.isfinite(ratio.value) else wording.NOTHING
-    return value, _bounds(ratio).strip(" ()"), _floor(floor), verdict
+    return value, bounds(ratio), floor(noise), verdict
 
 
-def _floor(floor: float) -> str:
-    return wording.percent(floor) if not floor > 1 else "> 100 %"
+def floor(value: float) -> str:
+    return wording.percent(value) if not value > 1 else "> 100 %"
 
 
-def _bounds(ratio: Interval) -> str:
+def bounds(ratio: Interval) -> str:
+    """0.986–1.012, or nothing where there is no interval."""
     if not math.isfinite(ratio.low) or not math.isfinite(ratio.high):
         return ""
-    return f" ({factor(ratio.low)}–{factor(ratio.high)})"
+    return f"{factor(ratio.low)}–{factor(ratio.high)}"
+
+
+def bracketed(ratio: Interval) -> str:
+    """The same in brackets, after a blank."""
+    return f" ({bounds(ratio)})" if bounds(ratio) else ""
 
 
 def _inverse(ratio: Interval) -> Interval:

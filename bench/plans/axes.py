@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import gemm
 from bench.plans.plan import DECLARED, PRECISIONS, Cell, full_name, source
-from bench.plans.shapes import ORDERS, Shape, all_shapes, all_sizes, whole
+from bench.plans.shapes import ORDERS, Shape, all_shapes, all_sizes, mixed, whole
 from bench.records import Line
 from gemm.problems import DATA, DTYPES, Problem
 from gemm.threads import available_cores
@@ -28,6 +28,7 @@ SUITES = Path(__file__).parent / "suites"
 # Settings of a Plan that a sweep's file may hold.
 COUNTS = ("launches", "rounds", "seed")
 SECONDS = ("sample_s", "cell_s", "budget_s", "timeout_s")
+SETTINGS = (*COUNTS, *SECONDS, "precision")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Sweep:
     kernels  by default the ladder, without the peers
     shapes   with an order or a batch of their own where they bring one; sizes n are squares (n, n, n) and come on
              top of them
+    groups   named lists of both, on top of them as well: tables give each a row of its own
     threads  counts, or "all"
     orders   of the operands: nn, tn, nt, tt ("t": stored transposed, handed over as a view)
     cache    hot, cold: operands evicted before every call
@@ -47,6 +49,7 @@ class Sweep:
     kernels: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
     shapes: tuple[Shape, ...] = ()
+    groups: tuple[tuple[str, tuple[Shape, ...]], ...] = ()
     dtypes: tuple[str, ...] = ("float32",)
     threads: tuple[int | str, ...] = ()
     orders: tuple[str, ...] = ("nn",)
@@ -75,21 +78,32 @@ class Sweep:
         ]
         return list(dict.fromkeys(cells))
 
+    def grouped(self) -> dict[str, list[str]]:
+        """Name of a group -> its shapes, written out with order and batch: what a plan keeps of groups."""
+        return {name: [one.text for one in self._written_out(members)] for name, members in self.groups}
+
     def _problems(self) -> Iterable[Problem]:
         shapes = [*(Shape(n, n, n) for n in self.sizes), *self.shapes]
-        for dtype, data, shape in product(
-            self.dtypes, self.data, shapes or [Shape(n, n, n) for n in LADDER_SIZES]
-        ):
+        shapes += [shape for _, members in self.groups for shape in members]
+        written_out = list(self._written_out(shapes or [Shape(n, n, n) for n in LADDER_SIZES]))
+        for dtype, data, (m, n, k, order, batch) in product(self.dtypes, self.data, written_out):
+            yield Problem(
+                m, n, k, dtype, (order or "nn")[0], (order or "nn")[1],
+                alpha=self.alpha, beta=self.beta, data=data, batch=batch or 1,
+            )  # fmt: skip
+
+    def _written_out(self, shapes: Iterable[Shape]) -> Iterable[Shape]:
+        """Each shape with every order and batch that it is to have."""
+        for shape in shapes:
             orders = (shape.order,) if shape.order else self.orders
             for order, batch in product(orders, (shape.batch,) if shape.batch else self.batch):
-                yield Problem(
-                    shape.m, shape.n, shape.k, dtype, order[0], order[1],
-                    alpha=self.alpha, beta=self.beta, data=data, batch=batch,
-                )  # fmt: skip
+                yield shape._replace(order=order, batch=batch)
 
 
 AXES = tuple(field.name for field in fields(Sweep))
-LISTS = tuple(name for name in AXES if name not in ("alpha", "beta"))
+LISTS = tuple(name for name in AXES if name not in ("groups", "alpha", "beta"))
+# What says which products there are: who gives one of these replaces all.
+PRODUCTS = ("sizes", "shapes", "groups")
 
 
 def suites() -> dict[str, str]:
@@ -103,21 +117,32 @@ def suite(name: str, where: str) -> Line:
     if name not in known:
         raise ValueError(f"{where}: unknown suite {name!r}; there are {', '.join(known)}")
     table = _read(SUITES / f"{name}.toml")
-    return {key: value for key, value in table.items() if key != "about"}
+    return {key: value for key, value in table.items() if key not in ("about", *SETTINGS)}
+
+
+def suite_settings(name: str | None, where: str) -> Line:
+    """The settings of the run that a named suite has of its own; {} for None."""
+    if name is None:
+        return {}
+    suite(name, where)
+    table = _read(SUITES / f"{name}.toml")
+    return settings({key: value for key, value in table.items() if key in SETTINGS}, f"suite {name}")
 
 
 def load_toml(path: str | Path) -> tuple[Sweep, Line]:
     """A sweep file: the sweep, and the settings of the run that it names.
 
-    Keys are those of Sweep, `suite` (whose axes the file's own replace), `precision`, and COUNTS and SECONDS of
-    Plan. ValueError says the line of a syntax error, and the nearest name for an unknown key.
+    Keys are those of Sweep, `suite` (whose axes and settings the file's own replace), `precision`, and COUNTS and
+    SECONDS of Plan; `groups` is a table of lists of sizes and shapes. ValueError says the line of a
+    syntax error, and the nearest name for an unknown key.
     """
     table = _read(path)
-    others = (*COUNTS, *SECONDS, "precision")
-    _known(f"{path}: unknown key", table, (*AXES, "suite", *others))
+    _known(f"{path}: unknown key", table, (*AXES, "suite", *SETTINGS))
     axes = {key: value for key, value in table.items() if key in (*AXES, "suite")}
-    numbers = {key: value for key, value in table.items() if key in others}
-    return make_sweep(axes, str(path), axes), settings(numbers, str(path))
+    numbers = {key: value for key, value in table.items() if key in SETTINGS}
+    sweep = make_sweep(axes, str(path), axes)
+    below = suite_settings(table.get("suite"), str(path))
+    return sweep, settings_over(below, numbers, str(path)) if below else settings(numbers, str(path))
 
 
 def make_sweep(values: Line, where: str, required: Iterable[str] = (), under: Sweep | None = None) -> Sweep:
@@ -127,7 +152,7 @@ def make_sweep(values: Line, where: str, required: Iterable[str] = (), under: Sw
     required  the axes that somebody has set, and that therefore must not be empty; others are then as if not given
     under     a sweep whose axes stand where neither has any
 
-    Sizes and shapes are one axis here: who gives one of them replaces both.
+    Sizes, shapes and groups are one axis here: who gives one of them replaces all.
     """
     values = {key: value for key, value in values.items() if value is not None}
     given = set(values) & set(required)
@@ -144,6 +169,7 @@ def make_sweep(values: Line, where: str, required: Iterable[str] = (), under: Sw
     values = over(vars(under) if under else {}, values)
     values["sizes"] = all_sizes(values.get("sizes", ()), f"{where}: sizes")
     values["shapes"] = all_shapes(values.get("shapes", ()), where)
+    values["groups"] = _groups(values.get("groups", ()), f"{where}: groups")
     values["batch"] = all_sizes(values.get("batch", (1,)), f"{where}: batch")
     values["threads"] = tuple(
         count if count == "all" else whole(count, f"{where}: threads", "count of threads")
@@ -158,13 +184,15 @@ def make_sweep(values: Line, where: str, required: Iterable[str] = (), under: Sw
         value = values.get(key, 1.0)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
             raise ValueError(f"{where}: {key} = {value!r} is no number between -{LARGEST:g} and {LARGEST:g}")
-    return Sweep(**values)
+    made = Sweep(**values)
+    _apart(made.grouped(), f"{where}: groups")
+    return made
 
 
 def over(below: Line, values: Line) -> Line:
     """`values`, and what they leave open from `below`."""
-    if values.get("sizes") or values.get("shapes"):
-        below = {key: value for key, value in below.items() if key not in ("sizes", "shapes")}
+    if any(values.get(key) for key in PRODUCTS):
+        below = {key: value for key, value in below.items() if key not in PRODUCTS}
     return below | values
 
 
@@ -191,6 +219,37 @@ def settings(values: Line, where: str) -> Line:
             span = f"from {least} to {LONGEST}" if key in COUNTS else f"above 0, up to {LONGEST}"
             raise ValueError(f"{where}: {key} = {value!r} must be {kind} {span}")
     return values
+
+
+def settings_over(below: Line, values: Line, where: str) -> Line:
+    """`settings(values)`, and what they leave open from the settings `below`.
+
+    A budget alone takes as many launches as fit, of those that stand below.
+    """
+    above = settings(values, where)
+    if "launches" in below and not values.keys() & {"launches", "precision"}:
+        above.pop("launches", None)
+    return (below | {"looks": ()} if "launches" in above else below) | above
+
+
+def _groups(value: Any, where: str) -> tuple[tuple[str, tuple[Shape, ...]], ...]:
+    """Groups as a sweep holds them, from a table of lists."""
+    table = dict(value) if isinstance(value, tuple) else value  # a Sweep's own
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{where}: {value!r} is no table; write a line `name = [sizes and shapes]` for each")
+    for name, members in table.items():
+        if not isinstance(members, list | tuple) or not members:
+            raise ValueError(f"{where}: {name} = {members!r} is no list of sizes and shapes")
+    return tuple((str(name), mixed(members, f"{where}: {name}")) for name, members in table.items())
+
+
+def _apart(groups: Mapping[str, Sequence[str]], where: str) -> None:
+    """Raises ValueError for a shape that is in two groups: its row in a table would be a matter of luck."""
+    at: dict[str, str] = {}
+    for name, members in groups.items():
+        for shape in members:
+            if at.setdefault(shape, name) != name:
+                raise ValueError(f"{where}: {shape} is in {at[shape]} and in {name}; leave it in one of them")
 
 
 def _read(path: str | Path) -> Line:

@@ -94,6 +94,7 @@ class Plan:
     more_s     seconds of further rounds in a launch where rounds were disturbed
     twin       the kernel that gets a second process, for A/A (where it is not in a group, the fastest there);
                None: no A/A, and so no verdict
+    groups     name -> its shapes as `Shape.text` writes them: the rows of a table that is made of this run
     trees      revision -> {"root": the folder that its workers import from, "python": its interpreter}
     """
 
@@ -108,6 +109,7 @@ class Plan:
     more_s: float = 1.0
     seed: int = 0
     twin: str | None = "blas"
+    groups: dict[str, list[str]] = field(default_factory=dict)
     trees: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def record(self) -> Line:
@@ -129,6 +131,8 @@ class Plan:
         for value in counts:
             if not isinstance(value, int):
                 raise TypeError(f"{value!r} is no whole number")
+        if not all(isinstance(members, list) for members in dict(self.groups).values()):
+            raise TypeError("groups of no shapes")
         if not all(isinstance(tree, dict) for tree in dict(self.trees).values()):
             raise TypeError("trees of no revision")
 

@@ -30,6 +30,12 @@ class Shape(NamedTuple):
     order: str | None = None
     batch: int | None = None
 
+    @property
+    def text(self) -> str:
+        """As it is written above: 784x512x128 tn, 64x64x64 nn *16."""
+        batch = f" *{self.batch}" if (self.batch or 1) > 1 else ""
+        return f"{self.m}x{self.n}x{self.k} {self.order or ORDERS[0]}{batch}"
+
 
 def whole(value: Any, where: str, what: str = "size") -> int:
     """A size, or another count: a whole number from 1 up, given as one or as text."""
@@ -84,6 +90,15 @@ def all_sizes(values: Iterable[Any], where: str) -> tuple[int, ...]:
 def all_shapes(values: Iterable[Any], where: str) -> tuple[Shape, ...]:
     """Every shape of a list of entries."""
     return tuple(shape for value in values for shape in shapes(value, where))
+
+
+def mixed(values: Iterable[Any], where: str) -> tuple[Shape, ...]:
+    """Every shape of a list of which some entries are sizes, of squares: what a group holds."""
+    found: list[Shape] = []
+    for value in values:
+        is_size = isinstance(value, int) or (isinstance(value, str) and "x" not in value.lower())
+        found += [Shape(n, n, n) for n in sizes(value, where)] if is_size else shapes(value, where)
+    return tuple(found)
 
 
 def _steps(first: int, last: int, sign: str, step: int) -> Iterator[int]:

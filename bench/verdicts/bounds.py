@@ -71,6 +71,13 @@ def bound(
     return {"by": by, "level": level, "shares": shares}
 
 
+def roofline(bound: Mapping[str, Any]) -> float | None:
+    """The share of a cell's time that arithmetic or moving its operands alone would need; None if neither is known."""
+    shares = (bound.get("shares") or {}).get
+    known = [float(share) for name in ("arithmetic", "bandwidth") if (share := shares(name)) is not None]
+    return max((share for share in known if share == share), default=None)
+
+
 def sentence(bound: Mapping[str, Any]) -> str:
     """A bound in plain words: "arithmetic: 84 % of its time is what the multiply-adds alone need"."""
     by, level, shares = bound["by"], bound["level"], bound["shares"]

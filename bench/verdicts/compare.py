@@ -135,14 +135,20 @@ class Comparison:
 
     def regressions(self, percent: float) -> list[Pair | Mean]:
         """What is slower, above its floor, and takes more than `percent` % longer; and what is broken."""
-        judged: list[Pair | Mean] = [*self.pairs, *self.means]
-        slower = [one for one in judged if one.verdict == SLOWER and 1 / one.ratio.value > 1 + percent / 100]
-        return [*slower, *(pair for pair in self.pairs if pair.broken)]
+        return regressions(self.pairs, self.means, percent)
 
     def record(self) -> Line:
         """For --json."""
         pairs, means = [pair.record() for pair in self.pairs], [mean.record() for mean in self.means]
         return dict(vars(self)) | {"pairs": pairs, "means": means}
+
+
+def regressions(pairs: Iterable[Pair], means: Iterable[Mean], percent: float) -> list[Pair | Mean]:
+    """What is slower, above its floor, and takes more than `percent` % longer; and what is broken."""
+    pairs = list(pairs)
+    both: list[Pair | Mean] = [*pairs, *means]
+    slower = [one for one in both if one.verdict == SLOWER and 1 / one.ratio.value > 1 + percent / 100]
+    return [*slower, *(pair for pair in pairs if pair.broken)]
 
 
 def verdict(interval: Interval, floor: float, same_within: float = SAME_WITHIN) -> str:
@@ -174,10 +180,10 @@ def kernels(run: Run, base: str, new: str, same_within: float = SAME_WITHIN) -> 
     Raises ValueError for a kernel that the run does not hold.
     """
     found = results(run)
-    before, after = (_named(name, found, run) for name in (base, new))
+    before, after = (named(name, found, run) for name in (base, new))
     if before == after:
         raise ValueError(f"{base!r} and {new!r} are the same kernel; give two")
-    sides = [{_where(r): r for r in found if r.kernel == name} for name in (before, after)]
+    sides = [{key_of(r): r for r in found if r.kernel == name} for name in (before, after)]
     return _paired("kernels", (before, after), (before, after), found, sides, same_within)
 
 
@@ -192,7 +198,7 @@ def against(run: Run, same_within: float = SAME_WITHIN) -> Comparison:
         held = f"{len(revisions)} revisions" if revisions else "no second revision"
         raise ValueError(f"{run.path}: holds {held}; `gemmlab compare --against REV` makes a run with one")
     sides = [
-        {_where(r, with_kernel=True): r for r in found if (r.cell.get("revision") or "") == revision}
+        {key_of(r, with_kernel=True): r for r in found if (r.cell.get("revision") or "") == revision}
         for revision in (revisions[0], "")
     ]
     labels = (f"revision {revisions[0][:12]}", "the working tree")
@@ -214,15 +220,15 @@ def runs(
     found = [[r for r in results(run) if not r.cell.get("revision")] for run in (base, new)]
     names = list(dict.fromkeys(r.kernel for side in found for r in side))
     if kernel is not None:
-        kernel = _named(kernel, found[0], base)
-        names = [_named(kernel, found[1], new)]
+        kernel = named(kernel, found[0], base)
+        names = [named(kernel, found[1], new)]
     chosen = _reference(base, new, found, reference, kernel)
     alike = base.path.name == new.path.name
     sides = [
         Side(
             str(run.path) if alike else run.path.name,
             floors(own),
-            {_where(r, with_kernel=True): r for r in own},
+            {key_of(r, with_kernel=True): r for r in own},
         )
         for run, own in zip((base, new), found)
     ]
@@ -232,12 +238,12 @@ def runs(
         both = sides[0].cells | sides[1].cells
         own = [
             _between(one, at, sides, chosen, same_within)
-            for at, one in _in_order({at: one for at, one in both.items() if one.kernel == name})
+            for at, one in in_order({at: one for at, one in both.items() if one.kernel == name})
         ]
         pairs += [pair for pair, _ in own]
         judged = [(pair, logs) for pair, logs in own if logs]
         if judged:
-            before, after = (_averaged([logs[i] for _, logs in judged]) for i in (0, 1))
+            before, after = (averaged([logs[i] for _, logs in judged]) for i in (0, 1))
             ratio = welch(before, after) if min(len(before), len(after)) >= 2 else None
             means.append(_mean(name, [pair for pair, _ in judged], ratio, same_within))
     warnings = [] if chosen or not names else ["no kernel is the same in both runs: nothing can be said"]
@@ -290,24 +296,22 @@ def _paired(
     own: dict[str, list[Pair]] = {}
     logs: dict[str, list[Logs]] = {}
     pairs = []
-    for at, one in _in_order(sides[0] | sides[1]):
+    for at, one in in_order(sides[0] | sides[1]):
         before, after = (side.get(at) for side in sides)
-        reason = _why_not(before, labels[0]) or _why_not(after, labels[1])
-        pair = _pair(one, (before, after), floor_for(measured, one), reason, labels)
+        reason = why_not(before, labels[0]) or why_not(after, labels[1])
+        pair = pair_of(one, (before, after), floor_for(measured, one), reason, labels)
         if before and after and reason is None:
-            pair = _judged(pair, speedup(before, after), same_within)
+            pair = judged(pair, speedup(before, after), same_within)
             own.setdefault(one.kernel, []).append(pair)
-            logs.setdefault(one.kernel, []).append(_logs(after, before))
+            logs.setdefault(one.kernel, []).append(log_ratios(after, before))
         pairs.append(pair)
     means = []
     for kernel, members in own.items():
-        shared = _averaged(logs[kernel])
-        ratio = geometric(map(math.exp, shared)) if len(shared) >= 2 else None
-        means.append(_mean(kernel, members, ratio, same_within))
+        means.append(mean_of(kernel, members, logs[kernel], same_within))
     return Comparison(form, *names, tuple(pairs), tuple(means))
 
 
-def _where(result: Result, *, with_kernel: bool = False, kernel: str | None = None) -> Where:
+def key_of(result: Result, *, with_kernel: bool = False, kernel: str | None = None) -> Where:
     """What a cell is, but for the side that it is on."""
     cell = result.cell
     name = kernel or (result.kernel if with_kernel else None)
@@ -316,7 +320,7 @@ def _where(result: Result, *, with_kernel: bool = False, kernel: str | None = No
     return canonical([name, axes, result.problem, result.model, revision])
 
 
-def _in_order(cells: dict[Where, Result]) -> list[tuple[Where, Result]]:
+def in_order(cells: dict[Where, Result]) -> list[tuple[Where, Result]]:
     """Kernels as they come; then threads, dtypes, sizes."""
     order = list(dict.fromkeys(result.kernel for result in cells.values()))
 
@@ -329,12 +333,12 @@ def _in_order(cells: dict[Where, Result]) -> list[tuple[Where, Result]]:
     return sorted(cells.items(), key=place)
 
 
-def _pair(
+def pair_of(
     one: Result, two: tuple[Result | None, Result | None], floor: float, reason: str | None,
     names: tuple[str, str],
 ) -> Pair:  # fmt: skip
     """Both times, and no verdict yet."""
-    times = [r.seconds if r and _why_not(r, "") is None else NOTHING for r in two]
+    times = [r.seconds if r and why_not(r, "") is None else NOTHING for r in two]
     doubts = tuple(
         f"{name}: {doubt['sentence']}"
         for name, result in zip(names, two)
@@ -343,18 +347,25 @@ def _pair(
     kernel = two[1].kernel if two[1] else one.kernel
     return Pair(
         kernel, one.threads, one.cell.get("cache", "hot"), one.problem, one.model, times[0], times[1],
-        NOTHING, floor, UNKNOWN, reason, doubts, _is_broken(*two),
+        NOTHING, floor, UNKNOWN, reason, doubts, is_broken(*two),
     )  # fmt: skip
 
 
-def _is_broken(base: Result | None, new: Result | None) -> bool:
+def is_broken(base: Result | None, new: Result | None) -> bool:
     return bool(base and new and base.status == "ok" and new.status in BROKEN)
 
 
-def _judged(pair: Pair, ratio: Interval, same_within: float) -> Pair:
+def judged(pair: Pair, ratio: Interval, same_within: float) -> Pair:
     found = verdict(ratio, pair.floor, same_within)
     reason = _doubtful(ratio, pair.floor, same_within) if found == UNKNOWN else None
     return replace(pair, ratio=ratio, verdict=found, reason=reason)
+
+
+def mean_of(kernel: str, pairs: Sequence[Pair], logs: Sequence[Logs], same_within: float) -> Mean:
+    """Of a kernel's pairs, whose log-ratios by launch are `logs`."""
+    shared = averaged(logs)
+    ratio = geometric(map(math.exp, shared)) if len(shared) >= 2 else None
+    return _mean(kernel, pairs, ratio, same_within)
 
 
 def _mean(kernel: str, pairs: Sequence[Pair], ratio: Interval | None, same_within: float) -> Mean:
@@ -384,7 +395,7 @@ def _doubtful(ratio: Interval, floor: float, same_within: float) -> str:
     return f"the interval holds 1 and reaches further than {100 * _near(floor, same_within):.1f} % from it"
 
 
-def _why_not(result: Result | None, name: str) -> str | None:
+def why_not(result: Result | None, name: str) -> str | None:
     """Why a cell has no time to compare, or None."""
     if result is None:
         return f"{name}: not in the run"
@@ -394,13 +405,13 @@ def _why_not(result: Result | None, name: str) -> str | None:
     return None if result.samples else f"{name}: no whole launch"
 
 
-def _logs(above: Result, below: Result) -> Logs:
+def log_ratios(above: Result, below: Result) -> Logs:
     """log(below / above) of each launch that both took part in: how many times faster `above` is."""
     fast, slow = above.medians, below.medians
     return {launch: math.log(slow[launch] / fast[launch]) for launch in sorted(fast) if launch in slow}
 
 
-def _averaged(logs: Sequence[Logs]) -> list[float]:
+def averaged(logs: Sequence[Logs]) -> list[float]:
     """The mean over cells in each launch that all of them share."""
     shared = set.intersection(*(set(one) for one in logs))
     return [fmean(one[launch] for one in logs) for launch in sorted(shared)]
@@ -414,19 +425,23 @@ def _nan_first(value: float) -> float:
 # Names
 
 
-def _named(name: str, found: Iterable[Result], run: Run) -> str:
+def named(name: str, found: Iterable[Result], run: Run) -> str:
     """The kernel of a run that `name` means: by its whole name or, of a file, by its end."""
     there = list(dict.fromkeys(result.kernel for result in found))
-    if name in there:
-        return name
-    if os.path.abspath(name) in there:
-        return os.path.abspath(name)
-    meant = [kernel for kernel in there if kernel.endswith(os.sep + os.path.normpath(name))]
+    meant = meaning(name, there)
     if len(meant) == 1:
         return meant[0]
     if meant:
         raise ValueError(f"{name!r} may be any of {', '.join(meant)} in {run.path}; give more of its path")
     raise ValueError(f"{name!r} was not run in {run.path}; there are {', '.join(there) or 'no kernels'}")
+
+
+def meaning(name: str, there: Sequence[str]) -> list[str]:
+    """The kernels of `there` that `name` may mean."""
+    for whole in (name, os.path.abspath(name)):
+        if whole in there:
+            return [whole]
+    return [kernel for kernel in there if kernel.endswith(os.sep + os.path.normpath(name))]
 
 
 # Between runs
@@ -446,23 +461,23 @@ def _between(
 ) -> tuple[Pair, list[Logs]]:
     """A cell of two runs, and its log-ratios to the reference in each; [] where it is not judged."""
     two = (sides[0].cells.get(at), sides[1].cells.get(at))
-    standards = [side.cells.get(_where(one, kernel=reference)) if reference else None for side in sides]
+    standards = [side.cells.get(key_of(one, kernel=reference)) if reference else None for side in sides]
     floor = max((floor_for(side.floors, r) for side, r in zip(sides, two) if r), key=_nan_first)
-    reasons = [_why_not(r, f"{one.kernel} in {side.name}") for side, r in zip(sides, two)]
+    reasons = [why_not(r, f"{one.kernel} in {side.name}") for side, r in zip(sides, two)]
     if reference is None:
         reasons.append("no kernel is the same in both runs")
     else:
         reasons += [
-            _why_not(r, f"the reference {reference} in {side.name}") for side, r in zip(sides, standards)
+            why_not(r, f"the reference {reference} in {side.name}") for side, r in zip(sides, standards)
         ]
     reason = next(filter(None, reasons), None)
-    pair = _pair(one, two, floor, reason, (sides[0].name, sides[1].name))
+    pair = pair_of(one, two, floor, reason, (sides[0].name, sides[1].name))
     if one.kernel == reference:
         return replace(pair, verdict=None, reason=reason or "the reference, taken to be the same"), []
     if reason is not None:
         return pair, []
-    logs = [_logs(standard, r) for standard, r in zip(standards, two) if standard and r]
-    return _judged(pair, welch(list(logs[0].values()), list(logs[1].values())), same_within), logs
+    logs = [log_ratios(standard, r) for standard, r in zip(standards, two) if standard and r]
+    return judged(pair, welch(list(logs[0].values()), list(logs[1].values())), same_within), logs
 
 
 def _reference(
@@ -471,8 +486,8 @@ def _reference(
     """The kernel that is the same in both runs."""
     sources = [_sources(side) for side in found]
     if given is not None:
-        name = _named(given, found[0], base)
-        _named(name, found[1], new)
+        name = named(given, found[0], base)
+        named(name, found[1], new)
         if sources[0][name] != sources[1][name]:
             raise ValueError(
                 f"the reference {given!r} is not the same code in both runs; give another kernel"
@@ -480,7 +495,7 @@ def _reference(
         if name == compared:
             raise ValueError(f"{given!r} cannot be its own reference; give another kernel with --reference")
         return name
-    ok = [{_where(r, with_kernel=True): r for r in side if _why_not(r, "") is None} for side in found]
+    ok = [{key_of(r, with_kernel=True): r for r in side if why_not(r, "") is None} for side in found]
     same = [
         name
         for name, source in sources[0].items()

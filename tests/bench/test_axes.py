@@ -4,7 +4,7 @@ import pytest
 
 import gemm
 from bench.commands import chosen_settings
-from bench.plans.axes import SUITES, Sweep, load_toml, make_sweep, settings, suites
+from bench.plans.axes import SUITES, Sweep, load_toml, make_sweep, settings, suite_settings, suites
 from bench.plans.shapes import Shape
 from gemm.threads import available_cores
 
@@ -69,6 +69,11 @@ MISTAKES = {
     "infinite alpha": ("alpha = inf\n", "alpha = inf is no number between"),
     "endless seconds": ("budget_s = inf\n", "budget_s = inf must be a number of seconds"),
     "an empty axis": ("kernels = []\n", "kernels is empty; leave it out"),
+    "groups that are no table": ("groups = [64]\n", "groups: .*is no table; write a line `name = "),
+    "a group that is no list": ("[groups]\nsquares = 64\n", "groups: squares = 64 is no list of sizes"),
+    "an empty group": ("[groups]\nsquares = []\n", r"groups: squares = \[\] is no list of sizes"),
+    "a size in a group": ("[groups]\nsquares = [0]\n", "groups: squares: 0 is no size"),
+    "a shape in two groups": ('[groups]\na = [64]\nb = ["64x64x64 nn"]\n', "64x64x64 nn is in a and in b"),
 }
 
 
@@ -141,7 +146,7 @@ def test_every_suite_can_be_planned_and_says_what_it_is_for(name):
     assert "\n" not in about
     sweep = make_sweep({"suite": name, "kernels": ["blas"]}, "test")
     cells = sweep.cells()
-    written = len(sweep.sizes) + len(sweep.shapes)
+    written = len(sweep.sizes) + len(sweep.shapes) + sum(len(shapes) for _, shapes in sweep.groups)
     assert len(cells) == written * len(sweep.dtypes) * len({*sweep.threads} or {1})
 
 
@@ -162,16 +167,61 @@ def test_what_is_given_replaces_what_a_suite_says(tmp_path):
     mlp = make_sweep({"suite": "mlp"}, "test")
     assert make_sweep({"suite": "mlp", "dtypes": "float64"}, "test").shapes == mlp.shapes
     narrowed = make_sweep({"suite": "vendors", "sizes": ["64"]}, "test")
-    assert (narrowed.sizes, narrowed.shapes) == ((64,), ())
+    assert (narrowed.sizes, narrowed.shapes, narrowed.groups) == ((64,), (), ())
     assert narrowed.dtypes == ("float32", "float64")
     file = tmp_path / "sweep.toml"
     file.write_text('suite = "vendors"\nthreads = [1]\nlaunches = 3\n')
     sweep, settings = load_toml(file)
-    assert settings == {"launches": 3}
+    assert settings["launches"] == 3
     assert (sweep.threads, sweep.dtypes) == ((1,), ("float32", "float64"))
     over_file = make_sweep({"suite": "mlp"}, "flags", ["suite"], under=sweep)
     assert (over_file.shapes, over_file.sizes) == (mlp.shapes, ())
     assert over_file.dtypes == ("float32", "float64")
+
+
+def test_groups_name_the_products_of_a_table_and_are_swept_like_any_others():
+    """Sizes and shapes in one list; a plan keeps them written out, so that records alone make the table."""
+    groups = {"squares": ["8:16:*2", 24], "skinny": ["1x8x32 tn", [2, 3, 4]]}
+    sweep = make_sweep({"kernels": ["blas"], "groups": groups, "sizes": [5], "threads": [1]}, "test")
+    assert sweep.grouped() == {
+        "squares": ["8x8x8 nn", "16x16x16 nn", "24x24x24 nn"],
+        "skinny": ["1x8x32 tn", "2x3x4 nn"],
+    }
+    assert len(sweep.cells()) == 6
+    twice = make_sweep({"groups": {"a": ["64x64x64 *4"]}, "orders": ["nn", "nt"]}, "test")
+    assert twice.grouped() == {"a": ["64x64x64 nn *4", "64x64x64 nt *4"]}
+
+
+def test_sizes_shapes_and_groups_replace_each_other():
+    """Of a suite with groups, a flag's sizes leave none of its shapes; and the other way round."""
+    assert make_sweep({"suite": "vendors", "shapes": ["1x2x3"]}, "test").groups == ()
+    own = make_sweep({"suite": "squares", "groups": {"a": [8]}}, "test")
+    assert (own.sizes, own.grouped()) == ((), {"a": ["8x8x8 nn"]})
+
+
+def test_a_suite_may_name_kernels_and_settings():
+    """The comparison with the vendors knows whom it compares and how long it may take; flags and files win."""
+    vendors = make_sweep({"suite": "vendors"}, "test")
+    assert vendors.kernels == ("numba-micro", "cblas:openblas", "cblas:mkl", "cblas:blis", "blas", "torch")
+    assert make_sweep({"suite": "vendors", "kernels": ["blas"]}, "test").kernels == ("blas",)
+    own = suite_settings("vendors", "test")
+    assert own["launches"] == 3
+    assert own["cell_s"] < 30
+    assert suite_settings("mlp", "test") == suite_settings(None, "test") == {}
+    assert chosen_settings("default", {"cell_s": 200}, own) == own | {
+        "launches": 6,
+        "looks": (),
+        "cell_s": 200,
+    }
+
+
+def test_a_file_keeps_the_settings_of_its_suite_where_it_has_none(tmp_path):
+    """And the groups, unless it names products of its own."""
+    file = tmp_path / "sweep.toml"
+    file.write_text('suite = "vendors"\nlaunches = 12\n')
+    sweep, found = load_toml(file)
+    assert found == suite_settings("vendors", "test") | {"launches": 12, "looks": ()}
+    assert list(sweep.grouped()) == ["squares", "mlp forward", "mlp dW", "mlp dX", "skinny", "deepbench"]
 
 
 def test_axes_left_empty_in_python_are_as_if_not_given():

@@ -5,51 +5,12 @@ import random
 
 import pytest
 
-from bench.records import Run, cell_id
 from bench.verdicts import compare
 from bench.verdicts.compare import verdict, welch
 from bench.verdicts.statistics import Interval
+from tests.bench.made import ENVIRONMENT, Made
 
 NAN = math.nan
-ENVIRONMENT = {
-    "cpu": {"model": "Synthetic 2-Core", "cores": 2}, "quota_cores": 2.0, "memory_bytes": 8 * 2**30,
-    "governor": None, "kernel": "6.1.0", "python": "CPython 3.11.7", "variables": {"OMP_NUM_THREADS": "2"},
-    "versions": {"numpy": "2.3.0", "numba": "0.62.0", "gemmlab": "0.1.0"},
-    "blas": [{"name": "openblas", "version": "0.3.31", "core_type": "SkylakeX"}],
-}  # fmt: skip
-
-
-class Made:
-    """A run made up in memory: times are a cell's own, times the launch's luck, times noise."""
-
-    def __init__(self, folder, seed=0, launches=6, rounds=3, drift=1.0, noise=0.001, environment=ENVIRONMENT):
-        self.draw, self.noise = random.Random(seed), noise
-        self.launches, self.rounds = launches, rounds
-        self.luck = [drift * math.exp(self.draw.gauss(0, 0.05)) for _ in range(launches)]
-        self.run = Run(folder, environment, {"rounds": rounds}, [])
-
-    def cell(self, kernel, seconds=1e-3, n=256, twin=None, launches=None, status="ok", **fields):
-        """`twin`: the factor between the kernel and its second process; None for no A/A."""
-        problem = {"m": n, "n": n, "k": n, "dtype": "float32"}
-        identity = {
-            "kernel": kernel,
-            "source": f"of {kernel}",
-            "threads": 1,
-            "cache": "hot",
-            "problem": problem,
-        }
-        identity |= fields
-        at = cell_id(identity)
-        if status == "ok":
-            for launch in launches if launches is not None else range(self.launches):
-                for kind, factor in [("sample", 1.0)] + ([("twin", twin)] if twin else []):
-                    per_launch = math.exp(self.draw.gauss(0, self.noise))
-                    for number in range(self.rounds):
-                        took = seconds * factor * self.luck[launch] * per_launch
-                        where = {"launch": launch, "round": number, "order": 0, "loops": 1}
-                        self.run.lines.append({"kind": kind, "cell": at, "seconds": took, **where})
-        self.run.lines.append({"kind": "cell", "cell": at, "status": status, "flops": 2 * n**3, **identity})
-        return self
 
 
 @pytest.fixture

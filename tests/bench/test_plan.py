@@ -22,7 +22,9 @@ def test_a_plan_survives_its_json(tmp_path):
     cells = Sweep(kernels=("blas",), sizes=(8, 16), threads=(1,)).cells()
     model = plan.frozen({"arch": [4, 3], "batch": 2, "dtype": "float32"})
     before = Plan(cells=[*cells, Cell("blas,1=python", 1, model=model, source=plan.source("blas,1=python"))])
+    before.groups = {"squares": ["8x8x8 nn"]}
     after = Plan.from_record(before.record())
+    assert after.groups == before.groups
     assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
     assert after.record() == before.record()
 
@@ -72,6 +74,8 @@ def test_the_source_of_a_mapping_covers_all_its_kernels():
         {"sample_s": None},
         {"trees": {"a": 3}},
         {"trees": 3},
+        {"groups": 3},
+        {"groups": {"a": 3}},
         {"cells": [{"kernel": "blas", "threads": "x", "model": {"arch": [1, 1], "batch": 1}}]},
     ],
 )
