@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-_tables = {
-    "float32": np.array([0] * 6 + [224, 2048, 512, 131072, 56, 1_000_000], np.int64),
-    "float64": np.array([0] * 6 + [224, 1024, 512, 131072, 56, 1_000_000], np.int64),
-}
+from gemm.micro import job
+
+Array = np.ndarray
 
 
-def table(dtype: str) -> np.ndarray:
+class Blocks(NamedTuple):
+    """What tuning may change, in the order of the table's words from `job.MOST_ROWS` on.
+
+    rows            rows of a packed block of A, which stays in L2
+    columns         columns of a packed block of B, which stays in L3
+    depth           k of both
+    in_place        bytes of B up to which it is read as it lies, not packed
+    few_rows        rows of C up to which it is not packed either
+    worth_a_thread  FLOPs (and bytes moved) below which a second thread costs more than it brings
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    in_place: int
+    few_rows: int
+    worth_a_thread: int
+
+
+_tables = {dtype: np.zeros(job.TABLE_LENGTH, np.int64) for dtype in ("float32", "float64")}
+
+
+def table(dtype: str) -> Array:
+    """The table of a dtype, whose address native code gets: addresses of code, then block sizes."""
     return _tables[dtype]
+
+
+def use(dtype: str, blocks: Blocks) -> None:
+    """Products bound from now on use these block sizes."""
+    _tables[dtype][job.MOST_ROWS :] = blocks
+
+
+use("float32", Blocks(224, 2048, 512, 131072, 56, 1_000_000))
+use("float64", Blocks(224, 1024, 512, 131072, 56, 1_000_000))
