@@ -12,9 +12,9 @@ Array = np.ndarray
 
 
 class Blocks(NamedTuple):
-    """What tuning may change, in the order of the table's words from `job.MOST_ROWS` on.
+    """What tuning may change, in the order of the table's words from `job.B_NEAR` on.
 
-    rows            rows of a packed block of A, which stays in L2
+    near            bytes of a block of B that is read as it lies and should stay in L2
     columns         columns of a packed block of B, which stays in L3
     depth           k of both
     in_place        bytes of B up to which it is read as it lies, not packed
@@ -22,7 +22,7 @@ class Blocks(NamedTuple):
     worth_a_thread  FLOPs (and bytes moved) below which a second thread costs more than it brings
     """
 
-    rows: int
+    near: int
     columns: int
     depth: int
     in_place: int
@@ -40,8 +40,8 @@ def table(dtype: str) -> Array:
 
 def use(dtype: str, blocks: Blocks) -> None:
     """Products bound from now on use these block sizes."""
-    _tables[dtype][job.MOST_ROWS :] = blocks
+    _tables[dtype][job.B_NEAR :] = blocks
 
 
-use("float32", Blocks(224, 2048, 512, 131072, 56, 1_000_000))
-use("float64", Blocks(224, 1024, 512, 131072, 56, 1_000_000))
+use("float32", Blocks(524288, 2048, 1024, 1 << 20, 56, 1_000_000))
+use("float64", Blocks(524288, 1024, 1024, 1 << 20, 56, 1_000_000))

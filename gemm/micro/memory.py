@@ -219,11 +219,27 @@ def dot_at(_, function, rows, columns, k, a, a_row, b, b_column, c, c_row, c_col
     return types.void(*[types.int64] * 11, alpha, alpha), _through_address
 
 
+@intrinsic
+def sweep_at(_, function, rows, k, a, a_row, a_column, b, b_row, c, c_row, groups, stream, alpha, beta):
+    """The sweep at an address (`native.sweep_f32`, `native.sweep_f64`)."""
+    return types.void(*[types.int64] * 12, alpha, alpha), _through_address
+
+
 def _through_address(context, builder, signature, arguments):
     values = arguments[1:]
     type_ = ir.FunctionType(VOID, [value.type for value in values])
     builder.call(builder.inttoptr(arguments[0], type_.as_pointer()), values)
     return context.get_dummy_value()
+
+
+@intrinsic
+def address_of(_, array):
+    """Where an array's first element lies."""
+
+    def generate(context, builder, _signature, arguments):
+        return builder.ptrtoint(context.make_array(array)(context, builder, arguments[0]).data, I64)
+
+    return types.int64(array), generate
 
 
 @intrinsic
