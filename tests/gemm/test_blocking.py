@@ -157,7 +157,8 @@ def test_a_file_that_cannot_be_used_is_ignored_with_one_line(file, fault):
     """The model's block sizes are used, and nothing is said twice."""
     text, sentence = FAULTS[fault]
     file.write_text(text())
-    with pytest.warns(UserWarning) as said:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         assert blocking.chosen("float32") == blocking.model(tile("float32"))
         assert blocking.origin("float64") == "model"
     (warning,) = said
