@@ -109,7 +109,7 @@ def _sentence(stage: Found) -> str:
     ratio, (shape, least) = stage.gain.ratio, stage.gain.worst
     figures = f"{_percent(ratio.value)} ({_percent(ratio.low)} to {_percent(ratio.high)})"
     told = f"{figures} on {len(stage.gain.shapes)} shapes, the least {_percent(least)} on {shape}"
-    verdict = "" if stage.tuned else ": within noise, not kept"
+    verdict = "" if stage.tuned else ": not kept (within noise, or some shape pays for it)"
     return f"{on}: {told}{verdict}{more}"
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from bench.timing.candidates import Candidates
 from bench.timing.subjects import Wrong
 from bench.tune import forget, neighbours, tune
 from bench.tune_command import outcome, table
-from bench.verdicts.descent import LEAST, descend, race, spread
+from bench.verdicts.descent import LEAST, ROUNDS, descend, race, spread
 from gemm.micro import blocking, tuning
 from gemm.micro.host import tile
 from gemm.problems import DTYPES, Problem
@@ -125,16 +126,16 @@ MOVES = [
 
 def test_the_descent_ends_at_the_bottom():
     """In noise of a percent, and tries nothing twice."""
-    seen = []
+    rounds = Counter()
     sample = planted(valley, 0.005)
 
     def spied(settings):
-        seen.append(tuple(settings[2:]))
+        rounds.update(settings[2:])
         return sample(settings)
 
     assert descend(spied, (5, 5), MOVES, always) == ((8, 3), True)
-    tried = [one for rivals in dict.fromkeys(seen) for one in rivals]
-    assert len(set(tried)) >= 10
+    assert len(rounds) >= 10
+    assert max(rounds.values()) == ROUNDS
 
 
 def test_what_is_known_is_tried_first_even_without_time():
@@ -149,7 +150,8 @@ def test_what_is_known_is_tried_first_even_without_time():
 def test_candidates_are_timed_where_they_differ_and_nowhere_else():
     """What a block larger than the product would do is what the product does anyway."""
     model = blocking.model(tile("float32"))
-    shallow, wider = model._replace(depth=16), model._replace(columns=2 * model.columns)
+    shallow = model._replace(depth=16)
+    wider = model._replace(rows=2 * model.rows, columns=2 * model.columns)
     kept = gemm.get_threads()
     try:
         timed = Candidates([Problem(40, 40, 40), Problem(40, 40, 8)], 1)
@@ -224,6 +226,7 @@ class Machine:
     now = 0.0
     best_depth = 0
     made = 0
+    unlike = ""  # the shape on which the smaller depth is the better one
 
     def __init__(self, problems, threads):
         self.names = [str(problem) for problem in problems]
@@ -235,7 +238,10 @@ class Machine:
         times = []
         for one in settings:
             off = abs(math.log2(one.depth / Machine.best_depth)) if Machine.best_depth else 0.0
-            times.append({name: 1.05**off * math.exp(self.rng.gauss(0, 0.004)) for name in self.names})
+            power = {name: -off if name == Machine.unlike else off for name in self.names}
+            times.append(
+                {name: 1.05**off * math.exp(self.rng.gauss(0, 0.004)) for name, off in power.items()}
+            )
         return times
 
 
@@ -245,7 +251,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(tuner, "Candidates", Machine)
     monkeypatch.setenv(tuning.VARIABLE, str(tmp_path / "tuning.json"))
     tuning.tuned.cache_clear()
-    Machine.now, Machine.made = 0.0, 0
+    Machine.now, Machine.made, Machine.unlike = 0.0, 0, ""
     Machine.best_depth = blocking.model(tile("float32")).depth
     before = blocking.used()
     yield tmp_path / "tuning.json"
@@ -283,6 +289,15 @@ def test_where_nothing_beats_the_model_nothing_is_written(machine):
         "nothing beats the model's block sizes beyond noise; nothing was written, the model's are used"
     )
     assert "nothing better was found" in "\n".join(table(found))
+
+
+def test_what_does_worse_on_shapes_that_the_search_has_not_seen_is_not_kept(machine):
+    """It is told all the same."""
+    Machine.best_depth, Machine.unlike = 2 * Machine.best_depth, str(Problem(2048, 2048, 2048))
+    found = run()
+    assert (found.better, found.written) == ({}, None)
+    assert found.stages["float32"][0].gain.worst[0] == Machine.unlike
+    assert "on 2048x2048x2048 float32: not kept" in "\n".join(table(found))
 
 
 def test_an_earlier_tuning_is_tried_first_and_goes_when_it_is_no_better(machine):

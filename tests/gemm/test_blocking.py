@@ -126,6 +126,7 @@ FAULTS = {
     "cut short": (lambda: whole(entry())[:-9], "damaged, not JSON"),
     "not text": (lambda: "\0\1\2", "damaged, not JSON"),
     "nested without end": (lambda: "[" * 100_000, "damaged, not JSON"),
+    "endless": (lambda: " " * (tuning.LONGEST + 1), "is longer than any tuning file"),
     "another file": (lambda: '{"rows": 224}', "no tuning file of gemmlab's"),
     "another version": (lambda: whole(entry(), schema=2), "of schema 2, and this gemmlab reads 1"),
     "no entries": (lambda: whole(entry(), entries={}), "without a list of entries"),
