@@ -32,6 +32,8 @@ LONGEST_S = 86400.0
 # Of the budget, what searching may take; confirming takes the rest.
 SEARCHING = 0.7
 CONFIRMING = 13  # rounds
+# Where more of the samples than this had to wait for a core, what was found is what suits a machine that is shared.
+MOST_DISTURBED = 0.2
 
 Shape = tuple[int, int, int, str]  # m n k, and the order of A and B
 
@@ -84,6 +86,7 @@ class Found:
 
     tuned     the fields that it changes; {} if it kept the model's
     gain      of what the search ended with over the model; None if that was the model
+    disturbed the share of its samples that waited for a core that something else used
     finished  whether the search came to its end before the budget did
     """
 
@@ -91,6 +94,7 @@ class Found:
     fields: tuple[str, ...]
     tuned: Line
     gain: Gain | None
+    disturbed: float
     finished: bool
 
     def record(self) -> Line:
@@ -112,6 +116,11 @@ class Tuning:
     def better(self) -> dict[str, Blocks]:
         """The dtypes with other block sizes than the model's."""
         return {dtype: blocks for dtype, blocks in self.blocks.items() if blocks != self.model[dtype]}
+
+    @property
+    def undecided(self) -> list[str]:
+        """The dtypes of which nothing can be said, because something else had the cores too often."""
+        return [d for d, stages in self.stages.items() if any(x.disturbed > MOST_DISTURBED for x in stages)]
 
     def record(self) -> Line:
         dtypes = {
@@ -140,7 +149,8 @@ def tune(
 
     budget_s  seconds, about
     out       the tuning file (default: where gemm reads it, `gemm.micro.tuning.path`); other machines' entries, and
-              those of other dtypes, stay. A dtype for which nothing beats the model has no entry afterwards.
+              those of other dtypes, stay. A dtype for which nothing beats the model has no entry afterwards, unless
+              that is only because the machine was too busy to say.
     dry_run   write nothing
 
     Raises ValueError for what is no dtype, budget or tuning file, and where numba-micro computes something wrong.
@@ -241,7 +251,7 @@ def _stage(
     moves = [partial(neighbours, dtype, name) for name in stage.fields]
     best, finished = descend(sample, start, moves, lambda: clock() < search_until, first)
     if best == start:
-        return Found(threads, stage.fields, {}, None, finished)
+        return Found(threads, stage.fields, {}, None, _disturbed(seen), finished)
     unseen = Candidates(_problems(stage.unseen, dtype), threads)
 
     def confirm(candidates: Sequence[Blocks]) -> list[dict[str, float]]:
@@ -252,7 +262,13 @@ def _stage(
     fields = {
         name: getattr(best, name) for name in stage.fields if getattr(best, name) != getattr(start, name)
     }
-    return Found(threads, stage.fields, fields if gain and gain.real else {}, gain, finished)
+    share = _disturbed(seen, unseen)
+    kept = gain is not None and gain.real and share <= MOST_DISTURBED
+    return Found(threads, stage.fields, fields if kept else {}, gain, share, finished)
+
+
+def _disturbed(*timed: Candidates) -> float:
+    return sum(one.disturbed for one in timed) / max(1, sum(one.taken for one in timed))
 
 
 def neighbours(dtype: str, name: str, blocks: Blocks) -> list[Blocks]:
@@ -268,9 +284,8 @@ def neighbours(dtype: str, name: str, blocks: Blocks) -> list[Blocks]:
     found = []
     for factor in FACTORS:
         found.append(blocks._replace(**{name: scaled(name, factor)}))
-        if name in TRADES:
-            paid = {other: scaled(other, 1 / factor) for other in TRADES[name]}
-            found.append(found[-1]._replace(**paid))
+        paid = {o: scaled(o, 1 / factor) for o in TRADES.get(name, ()) if o in blocks._fields}
+        found.append(found[-1]._replace(**paid))
     return [
         one for one in dict.fromkeys(found) if one != blocks and not blocking.refused(one._asdict(), dtype)
     ]
@@ -310,12 +325,12 @@ def _entries(file: Path) -> tuple[list[Line], Line | None]:
 def _write(file: Path, found: Tuning) -> bool:
     """Put what was found into the file, whole or not at all; whether anything had to be written."""
     kept, mine = _entries(file)  # now: another machine may have written meanwhile
-    others = (mine or {}).get("blocks")
-    blocks = (
-        {d: sizes for d, sizes in others.items() if d not in found.blocks} if isinstance(others, dict) else {}
-    )
+    before = (mine or {}).get("blocks")
+    before = before if isinstance(before, dict) else {}
+    decided = found.blocks.keys() - found.undecided
+    blocks = {dtype: sizes for dtype, sizes in before.items() if dtype not in decided}
     blocks |= {dtype: sizes._asdict() for dtype, sizes in found.better.items()}
-    if not blocks and mine is None:
+    if blocks == before:
         return False
     if blocks:
         gains = {dtype: [stage.record() for stage in found.stages[dtype]] for dtype in found.better}

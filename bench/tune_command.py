@@ -76,11 +76,17 @@ def outcome(found: Tuning, out: Path | None, dry_run: bool) -> str:
     from gemm.micro import tuning
 
     better = " and ".join(found.better)
-    said = f"new block sizes for {better}" if better else "nothing beats the model's block sizes beyond noise"
+    said = (
+        f"block sizes for {better} that beat the model's"
+        if better
+        else "nothing beats the model's block sizes beyond noise"
+    )
+    if found.undecided:
+        said += f"; {' and '.join(found.undecided)} cannot be told, the machine was busy with something else"
     if dry_run:
         return f"{said}; nothing was written (--dry-run)"
     if found.written is None:
-        return f"{said}; nothing was written, the model's are used"
+        return f"{said}; {'the file has them already' if better else 'nothing was written'}"
     if not better:
         return f"{said}; an earlier entry for them was removed from {found.written}, the model's are used"
     read = found.written == tuning.path()
@@ -102,14 +108,20 @@ def _forget(out: Path | None, as_json: bool) -> None:
 
 
 def _sentence(stage: Found) -> str:
+    from bench.tune import MOST_DISTURBED
+
     on = f"on {stage.threads} thread{'s' * (stage.threads > 1)}"
     more = "" if stage.finished else "; the budget ended the search"
     if stage.gain is None:
         return f"{on}: nothing better was found{more}"
     ratio, (shape, least) = stage.gain.ratio, stage.gain.worst
     figures = f"{_percent(ratio.value)} ({_percent(ratio.low)} to {_percent(ratio.high)})"
-    told = f"{figures} on {len(stage.gain.shapes)} shapes, the least {_percent(least)} on {shape}"
-    verdict = "" if stage.tuned else ": not kept (within noise, or some shape pays for it)"
+    told = f"{figures} over {len(stage.gain.shapes)} shape{'s' * (len(stage.gain.shapes) > 1)}"
+    told += f", the least {_percent(least)} on {shape}"
+    why = "within noise, or some shape pays for it"
+    if stage.disturbed > MOST_DISTURBED:
+        why = f"something else had the cores in {stage.disturbed:.0%} of the samples; try again on a quiet machine"
+    verdict = "" if stage.tuned else f": not kept ({why})"
     return f"{on}: {told}{verdict}{more}"
 
 

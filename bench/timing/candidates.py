@@ -25,19 +25,23 @@ from gemm.problems import Problem
 
 KERNEL = "numba-micro"
 SAMPLE_S = 0.004
-# A sample that waited for its cores is taken again, so often at most: then something else runs here all the time.
+# A sample that waited for its cores is taken again, so often at most; then it counts as disturbed.
 AGAIN = 2
 
 Call = Callable[[], Any]
 
 
 class Candidates:
-    """Problems of one dtype on so many threads; `sample` times settings on them."""
+    """Problems of one dtype on so many threads; `sample` times settings on them.
+
+    taken, disturbed  samples so far, and those that had to wait for a core that somebody else used
+    """
 
     def __init__(self, problems: Iterable[Problem], threads: int) -> None:
         self.threads = threads
         self.products = [Product(problem) for problem in problems]
         self.random = random.Random(0)
+        self.taken = self.disturbed = 0
 
     def sample(self, candidates: Sequence[Blocks]) -> list[dict[str, float]]:
         """One round: seconds of each candidate by problem, in random order, each C verified.
@@ -62,7 +66,10 @@ class Candidates:
                     turns = [*own, *differing]
                     self.random.shuffle(turns)
                     for at in turns:
-                        found[at][str(product.problem)] = product.sample(bound[at])
+                        seconds, waited = product.sample(bound[at])
+                        found[at][str(product.problem)] = seconds
+                        self.taken += 1
+                        self.disturbed += waited > UNDISTURBED
         finally:
             gc.enable()
         return found
@@ -107,8 +114,11 @@ class Product:
             self.calls[blocks, copy] = Bound(call, fingerprint(self.c))
         return self.calls[blocks, copy]
 
-    def sample(self, bound: Bound) -> float:
-        """Seconds per call, into a C full of NaN; the least disturbed of a few tries. Raises Wrong."""
+    def sample(self, bound: Bound) -> tuple[float, float]:
+        """Seconds per call, into a C full of NaN, and the share that it waited. Of a few tries the least disturbed.
+
+        Raises Wrong.
+        """
         tries = []
         for _ in range(1 + AGAIN):
             self.c.fill(np.nan)
@@ -117,11 +127,12 @@ class Product:
                 seconds = clock(bound.call, self.loops) / 1e9
             if fingerprint(self.c) != bound.fingerprint:
                 raise Wrong(f"{self.problem}: another C than the one that was verified")
-            waited = seen.figures["waited_s"] or 0.0
-            tries.append((waited / seconds, seconds / self.loops))
-            if waited <= UNDISTURBED * seconds:
+            waited = (seen.figures["waited_s"] or 0.0) / seconds
+            tries.append((waited, seconds / self.loops))
+            if waited <= UNDISTURBED:
                 break
-        return min(tries)[1]
+        waited, least_disturbed = min(tries)
+        return least_disturbed, waited
 
 
 def fingerprint(c: np.ndarray) -> tuple[int, int]:

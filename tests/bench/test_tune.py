@@ -226,15 +226,19 @@ class Machine:
     now = 0.0
     best_depth = 0
     made = 0
+    waiting = 0  # of ten samples
     unlike = ""  # the shape on which the smaller depth is the better one
 
     def __init__(self, problems, threads):
         self.names = [str(problem) for problem in problems]
         Machine.made += 1
+        self.taken = self.disturbed = 0
         self.rng = random.Random(Machine.made)
 
     def sample(self, settings):
         Machine.now += 0.1 * len(settings)
+        self.taken += 10
+        self.disturbed += Machine.waiting
         times = []
         for one in settings:
             off = abs(math.log2(one.depth / Machine.best_depth)) if Machine.best_depth else 0.0
@@ -251,7 +255,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(tuner, "Candidates", Machine)
     monkeypatch.setenv(tuning.VARIABLE, str(tmp_path / "tuning.json"))
     tuning.tuned.cache_clear()
-    Machine.now, Machine.made, Machine.unlike = 0.0, 0, ""
+    Machine.now, Machine.made, Machine.unlike, Machine.waiting = 0.0, 0, "", 0
     Machine.best_depth = blocking.model(tile("float32")).depth
     before = blocking.used()
     yield tmp_path / "tuning.json"
@@ -276,7 +280,11 @@ def test_what_beats_the_model_is_written_and_read(machine):
     gain = found.stages["float32"][0].gain
     assert gain.ratio.low < 1.05 < gain.ratio.high
     assert {str(Problem(2048, 2048, 2048)), str(Problem(192, 192, 192))} <= set(gain.shapes)
+    assert outcome(found, None, False) == f"block sizes for float32 that beat the model's: {machine}"
     assert not list(machine.parent.glob("*.part"))
+    again = run()
+    assert again.written is None
+    assert "the file has them already" in outcome(again, None, False)
 
 
 def test_where_nothing_beats_the_model_nothing_is_written(machine):
@@ -286,7 +294,7 @@ def test_where_nothing_beats_the_model_nothing_is_written(machine):
     assert found.written is None
     assert not machine.exists()
     assert outcome(found, None, False) == (
-        "nothing beats the model's block sizes beyond noise; nothing was written, the model's are used"
+        "nothing beats the model's block sizes beyond noise; nothing was written"
     )
     assert "nothing better was found" in "\n".join(table(found))
 
@@ -298,6 +306,44 @@ def test_what_does_worse_on_shapes_that_the_search_has_not_seen_is_not_kept(mach
     assert (found.better, found.written) == ({}, None)
     assert found.stages["float32"][0].gain.worst[0] == Machine.unlike
     assert "on 2048x2048x2048 float32: not kept" in "\n".join(table(found))
+
+
+def test_what_a_busy_machine_says_is_not_kept(machine):
+    """A second thread that has no core of its own is worth nothing, which says nothing of the kernel."""
+    Machine.best_depth, Machine.waiting = 2 * Machine.best_depth, 3
+    found = run()
+    assert found.stages["float32"][0].gain.real
+    assert (found.better, found.written) == ({}, None)
+    assert "something else had the cores in 30% of the samples" in "\n".join(table(found))
+    assert outcome(found, None, False).endswith("was busy with something else; nothing was written")
+    Machine.waiting = 1
+    assert run().better
+    before = machine.read_text()
+    Machine.waiting, Machine.best_depth = 3, Machine.best_depth // 2
+    assert run().written is None
+    assert machine.read_text() == before
+
+
+def test_samples_that_wait_for_a_core_are_taken_again_and_counted(monkeypatch):
+    """The least disturbed of three counts."""
+
+    waits = [0.5, 0.2, 0.4]
+
+    class Waiting:
+        def __enter__(self):
+            self.figures = {"waited_s": waits.pop(0)}
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(candidates, "Witness", Waiting)
+    monkeypatch.setattr(candidates, "clock", lambda call, times: [call() for _ in range(times)] and 10**9)
+    product = candidates.Product(Problem(8, 8, 8))
+    monkeypatch.setattr(candidates, "loops_for", lambda spend, seconds: (1, 1.0))
+    bound = product.bound(blocking.model(tile("float32")), 0)
+    assert product.sample(bound) == (1.0, 0.2)
+    assert waits == []
 
 
 def test_an_earlier_tuning_is_tried_first_and_goes_when_it_is_no_better(machine):
