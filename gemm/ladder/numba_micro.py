@@ -35,6 +35,12 @@ def set_threads(count):
     product().set_threads(count)
 
 
+def tuning(dtype):
+    from gemm.micro import blocking
+
+    return blocking.origin(dtype)
+
+
 KERNEL = Kernel(
     name="numba-micro",
     idea="packed panels, a vector micro-kernel in registers: our own GEMM",
@@ -42,6 +48,7 @@ KERNEL = Kernel(
     bind=bind,
     plain=plain,
     set_threads=set_threads,
+    tuning=tuning,
     fuses=frozenset({"bias", "aux_out", *ACTIVATIONS, *(f"grad:{name}" for name in ACTIVATIONS)}),
     rung=60,
     file=str(FOLDER),

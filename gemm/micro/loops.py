@@ -7,8 +7,8 @@
             for j in the block, two vectors         ... while strips of B stream past it from L2
               micro-kernel                          the k-loop: a tile of C in registers
 
-Packing is a choice of pointers and strides: the micro-kernel reads A with any strides and B with any row stride, so either
-operand may be taken as it lies in memory instead. `plan.py` decides; here is only what was decided.
+Packing is a choice of pointers and strides: the micro-kernel reads A with any strides and B with any row stride, so
+either operand may be taken as it lies in memory instead. `plan.py` decides; here is only what was decided.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gemm.micro.dot import dot_side
 from gemm.micro.job import (
     A_COLUMN,
     A_ROW,
+    A_SPACE,
     ALPHA,
     B_COLUMN,
     B_ROW,
@@ -54,7 +55,6 @@ from gemm.micro.job import (
     N,
 )
 from gemm.micro.memory import as_number, dot_at, finish_at, get, pack_at, pointer, sweep_at, tile_at
-from gemm.micro.plan import A_SPACE
 from gemm.micro.sweep import WIDE, sweep_rows
 from gemm.micro.tile import KEEP_A, KEEP_NOTHING, KEEPING_ROWS, lanes_of, one_of, rows_of, widest
 

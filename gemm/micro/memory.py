@@ -116,7 +116,7 @@ def pause(_):
 
 @intrinsic
 def sleep_while(_, address, expected):
-    """Sleep until woken, if the low half of the word at `address` is `expected` (a tenth of a ms where that is not Linux)."""
+    """Sleep until woken, if the low half of the word at `address` is `expected`; not on Linux, a tenth of a ms."""
 
     def generate(context, builder, _signature, arguments):
         if sys.platform == "linux":

@@ -1,7 +1,8 @@
-"""The plan of a product: which path, what is packed, how it is cut among threads. Decided from shapes and strides alone.
+"""The plan of a product: which path, what is packed, how it is cut among threads. Decided from shapes and strides
+alone.
 
-Costs are in cycles of one core's FMA unit working on whole vectors, roughly: a product of m x n x k takes m k cycles for
-each vector of columns. What is compared is always two ways to do the same product, so that only ratios matter.
+Costs are in cycles of one core's FMA unit working on whole vectors, roughly: a product of m x n x k takes m k cycles
+for each vector of columns. What is compared is always two ways to do the same product, so that only ratios matter.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ from numba.extending import register_jitable
 from gemm.micro.job import (
     A_COLUMN,
     A_ROW,
+    A_SPACE,
     B_COLUMN,
     B_IN_PLACE,
+    B_NEAR,
     B_ROW,
     BLOCK_K,
     BLOCK_N,
-    C,
     C_COLUMN,
     C_ROW,
+    DEEPEST,
     DOTS,
     EPILOGUE,
     FEW_ROWS,
     MOST_COLUMNS,
     MOST_DEPTH,
-    B_NEAR,
     PACK_A,
     PACK_B,
     PATH,
@@ -42,6 +44,7 @@ from gemm.micro.job import (
     WORTH_A_THREAD,
     A,
     B,
+    C,
     K,
     M,
     N,
@@ -53,10 +56,6 @@ from gemm.micro.tile import lanes_of, rows_of
 SUMMING = 8
 # Strides that are a multiple of this put the rows of a tile on the same few sets of the first cache.
 ALIASING = 512
-# The deepest strip, and the elements of workspace that one of A takes; not a multiple of a page, so that the first lines
-# of the workspaces of A and B are not in the same cache set.
-DEEPEST = 2048
-A_SPACE = DEEPEST * 32 + 32
 # Elements of k at a time, for inner products: 16 KiB of float32 stay in the first cache.
 DOT_DEPTH = 4096
 # k up to which C is written along its rows, so many of them at a time; and bytes of C from which on, not read, it is

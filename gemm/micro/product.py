@@ -1,7 +1,7 @@
 """The product: operands become a job, and a job becomes one call of native code.
 
-Compiled, and cached on disk: the parts of a product for each dtype (the large ones, reached by address), and what settles a
-job, does it, and is a worker's life. A second process loads them.
+Compiled, and cached on disk: the parts of a product for each dtype (the large ones, reached by address), and what
+settles a job, does it, and is a worker's life. A second process loads them.
 """
 
 from __future__ import annotations
@@ -107,6 +107,16 @@ def native() -> Native:
     return Native()
 
 
+# What is compiled for each dtype: name, integers and numbers among its arguments.
+CODE = (
+    ("part", 4, 0),
+    ("tile", 13, 2),
+    ("dot", 10, 2),
+    ("sweep", 11, 2),
+    ("pack", 9, 0),
+    ("finish", 5, 0),
+    ("settle", 2, 0),
+)
 CHARACTERS = {"float32": "f", "float64": "d"}
 # A dtype's character -> its compiled code for `plain`, and the address of its table
 _plain: dict[str, tuple[Callable[..., int], int]] = {}
@@ -131,9 +141,7 @@ def _compile(dtype: str) -> None:
 
     words = blocking.table(dtype)
     word, element, of = types.int64, getattr(types, dtype), {"float32": "f32", "float64": "f64"}[dtype]
-    for name, integers, numbers in (
-        ("part", 4, 0), ("tile", 13, 2), ("dot", 10, 2), ("sweep", 11, 2), ("pack", 9, 0), ("finish", 5, 0), ("settle", 2, 0),
-    ):  # fmt: skip
+    for name, integers, numbers in CODE:
         made = cfunction(getattr(code, f"{name}_{of}"), types.void(*[word] * integers, *[element] * numbers))
         _made.append(made)
         words[getattr(job, name.upper())] = made.address

@@ -2,10 +2,10 @@
 
     C[0:h, 0:n] <- alpha A[0:h, 0:k] B[0:k, 0:n] + beta C,   h = 1, 2 or 4, n in fours of vectors
 
-With k = 1 (the outer product of two vectors) there is one multiply-add for each element of C, and the product is as fast
-as C can be written. A tile 14 rows high writes 14 streams in pieces of two lines each, at half that speed; here each
-row is written along its length. Where C is larger than the caches, and is not read, its lines go to memory past them
-(`stream`), which saves reading them first; lines must be whole for that.
+With k = 1 (the outer product of two vectors) there is one multiply-add for each element of C, and the product is as
+fast as C can be written. A tile 14 rows high writes 14 streams in pieces of two lines each, at half that speed; here
+each row is written along its length. Where C is larger than the caches, and is not read, its lines go to memory past
+them (`stream`), which saves reading them first; lines must be whole for that.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     C[0:h, 0:w vectors] <- alpha A[0:h, 0:k] B[0:k, 0:w vectors] + beta C
 
 One step of k loads w vectors of a row of B, and for each of h rows broadcasts one element of A and does w FMAs:
-h w multiply-adds of whole vectors for w + h loads, and no stores. The sums never leave their registers until k is at its
-end; with 14 x 2 of them no FMA waits for the one before it.
+h w multiply-adds of whole vectors for w + h loads, and no stores. The sums never leave their registers until k is at
+its end; with 14 x 2 of them no FMA waits for the one before it.
 
     A  is read one element at a time, so it may lie in memory in any way at all: rows, columns, packed. An
        operand's strides are arguments, and a transposed A costs nothing.
@@ -12,8 +12,8 @@ end; with 14 x 2 of them no FMA waits for the one before it.
        makes it so (`packing.py`).
     C  likewise. Its last vector is masked, so the edge of C needs no other code than its middle.
 
-Packing A rides along. The first tile to read a strip of A may leave a packed copy behind, with stores that fit between
-its FMAs and cost next to nothing; the tiles after it read the copy (`loops.py`).
+Packing A rides along. The first tile to read a strip of A may leave a packed copy behind, with stores that fit
+between its FMAs and cost next to nothing; the tiles after it read the copy (`loops.py`).
 
 One such function is emitted for each height from 1 row to all that the registers hold and for each width, as LLVM
 vector instructions: left to the compiler's own vectoriser, the sums would not stay in registers.
