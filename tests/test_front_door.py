@@ -160,6 +160,27 @@ def test_a_damaged_tuning_file_is_one_line_on_stderr(gemmlab_says, monkeypatch, 
     assert len(ids) == 2
 
 
+def test_the_tour_climbs_the_ladder_without_the_peers(gemmlab_says, monkeypatch):
+    """Our own GEMM and BLAS, in the sweep and under the network; other people's libraries are asked for by name."""
+    from bench.timing import engine
+
+    planned = []
+
+    def start(plan, *_, **__):
+        planned.extend(plan.cells)
+        raise ValueError("planned is enough")
+
+    monkeypatch.setattr(engine, "start", start)
+    code, _, err = gemmlab_says()
+    assert (code, err) == (2, "gemmlab: planned is enough\n")
+    swept = {cell.kernel for cell in planned if cell.problem}
+    trained = {cell.kernel for cell in planned if cell.model}
+    assert (
+        swept == {kernel.name for kernel in registry.kernels() if not kernel.peer} >= {"numba-micro", "blas"}
+    )
+    assert trained == {"numba-blocked", "numba-micro", "blas"}
+
+
 def test_check_exits_with_1_for_a_wrong_kernel(gemmlab_says, tmp_path):
     """And says what is wrong with it."""
     (tmp_path / "mine.py").write_text("def f(a, b, c):\n    c += a @ b\n")
