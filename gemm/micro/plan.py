@@ -166,7 +166,7 @@ def choose_packing(job, lanes, rows, table):
     put(job, PACK_A, 1 if pack_a else 0)
     put(job, PACK_B, 1 if pack_b else 0)
     # Rows of A that fall on the same cache sets, read as they lie: no more at a time than a set has ways.
-    put(job, ROWS, 0 if pack_a or a_column != unit or a_row % 1024 else WAYS)
+    put(job, ROWS, 0 if pack_a or a_column != unit or a_row % 1024 else min(WAYS, rows))
     depth = get(table, MOST_DEPTH)
     stretches = (k + depth - 1) // depth
     depth = min(DEEPEST, ((k + stretches - 1) // stretches + 7) // 8 * 8)

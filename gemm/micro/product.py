@@ -118,8 +118,8 @@ CODE = (
     ("settle", 2, 0),
 )
 CHARACTERS = {"float32": "f", "float64": "d"}
-# A dtype's character -> its compiled code for `plain`, and the address of its table
-_plain: dict[str, tuple[Callable[..., int], int]] = {}
+# A dtype's character -> its compiled code for `plain`, the address of its table, and the dtype in this machine's order
+_plain: dict[str, tuple[Callable[..., int], int, np.dtype]] = {}
 
 
 def table(dtype: str) -> int:
@@ -147,7 +147,7 @@ def _compile(dtype: str) -> None:
         words[getattr(job, name.upper())] = made.address
     read, written = (types.Array(element, 2, "A", readonly=only) for only in (True, False))
     plain = _entry(code.plain, word(read, read, written, word, word, word))
-    _plain[CHARACTERS[dtype]] = plain, _address(words)
+    _plain[CHARACTERS[dtype]] = plain, _address(words), np.dtype(dtype)
 
 
 # Compiled code lives as long as the objects that made it.
@@ -237,7 +237,9 @@ def plain(a: Array, b: Array, out: Array | None = None) -> Array:
     char = dtype.char
     if char not in _plain:
         table(dtype.name)
-    run, words = _plain[char]
+    run, words, native_order = _plain[char]
+    if dtype is not native_order:
+        raise ValueError("the operands' bytes are in another machine's order")
     if run(a, b, out, HUB.address, words, get_threads()):
         raise ValueError("operands that the short way does not take")
     return out
