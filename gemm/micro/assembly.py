@@ -1,0 +1,179 @@
+"""The micro-kernel's inner loop as the processor gets it: printed, counted and judged.
+
+    python -m gemm.micro.assembly [--dtype float32] [--rows 14 --wide 2]     one tile's loop over k
+    python -m gemm.micro.assembly --all                                      a line for each tile
+
+A good loop is FMAs, loads of B, broadcasts of A and the few additions that move the pointers; nothing is kept on the
+stack (a spill: the registers did not suffice) and nothing else is computed. Exit code 1 where a loop is not good. The
+assembly is LLVM's own of the code that Numba compiles, so no disassembler is needed. x86-64 only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from gemm.micro.host import BYTES, tile
+
+# AT&T syntax: the source comes first, the destination last.
+FMA = re.compile(r"vf(n?madd|n?msub)(132|213|231)p[sd]$")
+BROADCAST = re.compile(r"v?(broadcast|pbroadcast)\w+$|v?movddup$")
+LOAD = re.compile(r"v?(mov(u|a)p[sd]|movdq[ua]\d*|maskmovp[sd]|lddqu)$")
+POINTERS = re.compile(r"(add|sub|lea|inc|dec|cmp|test|mov|and|shl|sal|neg|xor|imul)[qlwb]$|nop[wl]?$")
+PREFETCH = re.compile(r"prefetch\w+$")
+JUMP = re.compile(r"j[a-z]+$")
+MEMORY = re.compile(r"(-?\w+)?\(([^)]*)\)")
+
+
+@dataclass
+class Loop:
+    """What the instructions of one loop are; a memory operand of an FMA counts as the load that it is.
+
+    spills  instructions that read or write the stack
+    other   arithmetic or moves of vectors that are neither
+    """
+
+    fmas: int = 0
+    loads: int = 0
+    broadcasts: int = 0
+    pointers: int = 0
+    prefetches: int = 0
+    jumps: int = 0
+    spills: int = 0
+    other: int = 0
+
+    @property
+    def good(self) -> bool:
+        return self.fmas > 0 and self.spills == 0 and self.other == 0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{getattr(self, field.name)} {field.name}" for field in fields(self))
+
+
+@cache
+def listing(dtype: str) -> str:
+    """The assembly of the micro-kernel for `dtype`, all its tiles; compiled anew (seconds).
+
+    Raises ValueError where this machine's assembly is not what this page reads.
+    """
+    if platform.machine() not in ("x86_64", "AMD64"):
+        raise ValueError(f"{platform.machine()}: only the assembly of x86-64 is understood here")
+    import numba
+    from numba import types
+
+    from gemm.micro import native
+
+    function = {"float32": native.tile_f32, "float64": native.tile_f64}[dtype]
+    integers = len(inspect.signature(function).parameters) - 2
+    signature = types.void(*[types.int64] * integers, *[getattr(types, dtype)] * 2)
+    made: Any = numba.cfunc(signature, nopython=True, error_model="numpy")(function)  # type: ignore[call-arg]  # numba's hints lack it
+    return str(made._library.get_asm_str())
+
+
+def tiles(dtype: str) -> list[tuple[int, int]]:
+    """Rows and vectors of every tile in the listing."""
+    found = re.findall(rf"^tile_{dtype}_(\d+)x(\d+):", listing(dtype), re.MULTILINE)
+    return sorted((int(rows), int(wide)) for rows, wide in found)
+
+
+def loops(text: str, name: str) -> list[list[str]]:
+    """The instructions of each innermost loop of a function that multiplies. ValueError: not in this listing."""
+    start = re.search(rf"^{name}:", text, re.MULTILINE)
+    if start is None:
+        raise ValueError(f"the listing has no {name}")
+    body = text[start.end() : text.index(".Lfunc_end", start.end())].splitlines()
+    lines = [line.split("#")[0].strip() for line in body]
+    lines = [line for line in lines if line and (not line.startswith(".") or line.endswith(":"))]
+    labels = {line[:-1]: at for at, line in enumerate(lines) if line.endswith(":")}
+    spans = [
+        (labels[target], at + 1)
+        for at, line in enumerate(lines)
+        if JUMP.match((parts := line.split())[0]) and (target := parts[-1]) in labels and labels[target] <= at
+    ]
+    inner = [
+        span for span in spans if not any(span != s and span[0] <= s[0] and s[1] <= span[1] for s in spans)
+    ]
+    found = [
+        [line for line in lines[first:last] if not line.endswith(":")] for first, last in sorted(set(inner))
+    ]
+    return [loop for loop in found if any(re.match(r"v?f?n?(madd|mul|dp)|vfn?m", line) for line in loop)]
+
+
+def count(instructions: list[str], *, frame: bool = False) -> Loop:
+    """What they are. frame: %rbp points into the stack, too."""
+    stack = ("%rsp", "%rbp") if frame else ("%rsp",)
+    loop = Loop()
+    for line in instructions:
+        what, _, operands = line.partition("\t")
+        memory = MEMORY.search(operands)
+        base = memory.group(2).split(",")[0] if memory else ""
+        reads = memory is not None and not operands.endswith(")")  # (a store's last operand is memory)
+        if base in stack or what in ("push", "pop", "pushq", "popq"):
+            loop.spills += 1
+        elif FMA.match(what):
+            loop.fmas += 1
+            if memory and "{1to" in operands:
+                loop.broadcasts += 1
+            elif memory:
+                loop.loads += 1
+        elif BROADCAST.match(what) and reads:
+            loop.broadcasts += 1
+        elif LOAD.match(what) and reads:
+            loop.loads += 1
+        elif PREFETCH.match(what):
+            loop.prefetches += 1
+        elif JUMP.match(what):
+            loop.jumps += 1
+        elif POINTERS.match(what) and (memory is None or what.startswith("lea")):
+            loop.pointers += 1
+        else:
+            loop.other += 1
+    return loop
+
+
+def judged(dtype: str, rows: int, wide: int) -> Iterator[tuple[list[str], Loop]]:
+    """Each loop over k of a tile: its instructions and what they are."""
+    name, text = f"tile_{dtype}_{rows}x{wide}", listing(dtype)
+    found = loops(text, name)
+    at = text.index(f"\n{name}:")
+    frame = "movq\t%rsp, %rbp" in text[at : text.index(".Lfunc_end", at)]
+    for instructions in found:
+        yield instructions, count(instructions, frame=frame)
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(
+        prog="python -m gemm.micro.assembly", description=(__doc__ or "").split("\n")[0]
+    )
+    asked.add_argument("--dtype", choices=BYTES, default="float32")
+    asked.add_argument("--rows", type=int, help="of the tile (as many as the registers hold)")
+    asked.add_argument("--wide", type=int, help="of the tile, in vectors (as wide as that leaves room for)")
+    asked.add_argument("--all", action="store_true", help="a line for each tile")
+    told = asked.parse_args()
+    usual = tile(told.dtype)
+    rows = usual.rows if told.rows is None else told.rows
+    wide = usual.widest(rows) if told.wide is None else told.wide
+    there = tiles(told.dtype)
+    if (rows, wide) not in there:
+        names = ", ".join(f"{height}x{width}" for height, width in there)
+        asked.error(f"--rows {rows} --wide {wide}: there is no such tile for {told.dtype}; there are {names}")
+    good = True
+    for height, width in there if told.all else [(rows, wide)]:
+        for instructions, loop in judged(told.dtype, height, width):
+            if not told.all:
+                sys.stdout.write("".join(f"    {line.expandtabs(16)}\n" for line in instructions))
+            verdict = "good" if loop.good else "not good"
+            sys.stdout.write(f"{told.dtype} {height} x {width} vectors: {loop}: {verdict}\n")
+            good = good and loop.good
+    raise SystemExit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
