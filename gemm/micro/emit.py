@@ -80,8 +80,11 @@ class Emitter:
         zeros = ir.Constant(ir.VectorType(I32, type_.count), [ir.Constant(I32, 0)] * type_.count)
         return self.builder.shuffle_vector(one, nothing, zeros)
 
-    def broadcast(self, address: Any) -> Any:
-        return self.splat(self.builder.load(self.at(address, self.element), align=self.size))
+    def load_element(self, address: Any) -> Any:
+        return self.builder.load(self.at(address, self.element), align=self.size)
+
+    def store_element(self, value: Any, address: Any) -> None:
+        self.builder.store(value, self.at(address, self.element), align=self.size)
 
     def first(self, count: Any) -> Any:
         """The mask of the first `count` lanes (all, where it is larger)."""

@@ -25,7 +25,6 @@ from gemm.micro.job import (
     B_ROW,
     BETA,
     BLOCK_K,
-    BLOCK_M,
     BLOCK_N,
     C_COLUMN,
     C_ROW,
@@ -51,8 +50,8 @@ from gemm.micro.job import (
     N,
 )
 from gemm.micro.memory import as_number, dot_at, finish_at, get, pack_at, pointer, tile_at
-from gemm.micro.plan import APART
-from gemm.micro.tile import lanes_of, one_of, rows_of, widest
+from gemm.micro.plan import A_SPACE
+from gemm.micro.tile import KEEP_A, KEEP_NOTHING, KEEPING_ROWS, lanes_of, one_of, rows_of, widest
 
 
 @register_jitable
@@ -79,59 +78,42 @@ def tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space):
     height = (i1 - i0 + strips - 1) // strips  # all but the last strip's
     wide = 2 if pack_b else widest(height, alpha)
     strip = wide * lanes
-    a_pitch = (height + lanes - 1) // lanes * lanes * unit
-    block_m = max(1, get(job, BLOCK_M) // height) * height
+    pitch_a = height * unit  # of a packed strip of A
     block_n, block_k = get(job, BLOCK_N), get(job, BLOCK_K)
-    b_space = space
-    a_space = (
-        space
-        + APART
-        + (min(block_k, p1 - p0) * ((min(block_n, j1 - j0) + strip - 1) // strip) * strip * unit) * pack_b
-    )
+    a_space, b_space = space, space + A_SPACE * unit
     for jj in range(j0, j1, block_n):
         columns = min(block_n, j1 - jj)
         for pp in range(p0, p1, block_k):
             depth = min(block_k, p1 - pp)
-            keep = beta if pp == p0 else one
+            keep_c = beta if pp == p0 else one
             b_at, b_pitch, b_strip = get(job, B) + pp * b_row + jj * b_column, b_row, strip * unit
             if pack_b:
+                pitch_b = strip * unit
                 pack_at(
-                    get(table, PACK),
-                    b_at,
-                    b_column,
-                    b_row,
-                    columns,
-                    depth,
-                    b_space,
-                    strip,
-                    strip * unit,
-                    unit,
+                    get(table, PACK), b_at, b_column, b_row, columns, depth, b_space, strip, pitch_b, unit
                 )
-                b_at, b_pitch, b_strip = b_space, strip * unit, depth * strip * unit
-            for ii in range(i0, i1, block_m):
-                here = min(block_m, i1 - ii)
-                a_at, a_down, a_along, a_strip = (
-                    get(job, A) + ii * a_row + pp * a_column,
-                    a_row,
-                    a_column,
-                    height * a_row,
-                )
-                if pack_a:
-                    pack_at(
-                        get(table, PACK), a_at, a_row, a_column, here, depth, a_space, height, a_pitch, unit
-                    )
-                    a_at, a_down, a_along, a_strip = a_space, unit, a_pitch, depth * a_pitch
-                for i in range(0, here, height):
-                    high = min(height, here - i)
-                    a_strip_at, c_at = a_at + i // height * a_strip, c + (ii + i) * c_row + jj * unit
-                    for j in range(0, columns, strip):
-                        left = min(strip, columns - j)
-                        tile_at(
-                            tile, high, (left + lanes - 1) // lanes, depth, a_strip_at, a_down, a_along,
-                            b_at + j // strip * b_strip, b_pitch, c_at + j * unit, c_row, left, alpha, keep,
-                        )  # fmt: skip
-                    if pp + depth == p1 and get(job, EPILOGUE) and get(job, SPLIT_K) == 1:
-                        finish_at(get(table, FINISH), job, ii + i, ii + i + high, jj, jj + columns)
+                b_at, b_pitch, b_strip = b_space, pitch_b, depth * pitch_b
+            for i in range(i0, i1, height):
+                high = min(height, i1 - i)
+                a_at, a_down, a_along = get(job, A) + i * a_row + pp * a_column, a_row, a_column
+                keep = KEEP_NOTHING
+                if pack_a and columns > strip and high == height and high + KEEPING_ROWS > rows and wide == 2:
+                    keep = KEEP_A
+                elif pack_a:
+                    lined = (high + lanes - 1) // lanes * lanes * unit
+                    pack_at(get(table, PACK), a_at, a_row, a_column, high, depth, a_space, high, lined, unit)
+                    a_at, a_down, a_along = a_space, unit, lined
+                for j in range(0, columns, strip):
+                    left = min(strip, columns - j)
+                    tile_at(
+                        tile, high, (left + lanes - 1) // lanes, keep, depth, a_at, a_down, a_along,
+                        b_at + j // strip * b_strip, b_pitch, c + i * c_row + (jj + j) * unit, c_row, left,
+                        a_space, alpha, keep_c,
+                    )  # fmt: skip
+                    if keep == KEEP_A:
+                        a_at, a_down, a_along, keep = a_space, unit, pitch_a, KEEP_NOTHING
+                if pp + depth == p1 and get(job, EPILOGUE) and get(job, SPLIT_K) == 1:
+                    finish_at(get(table, FINISH), job, i, i + high, jj, jj + columns)
 
 
 @register_jitable

@@ -206,9 +206,11 @@ def finish_at(_, function, job, i0, i1, j0, j1):
 
 
 @intrinsic
-def tile_at(_, function, rows, wide, k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta):
+def tile_at(
+    _, function, rows, wide, keep, k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta
+):
     """The micro-kernel at an address (`native.tile_f32`, `native.tile_f64`)."""
-    return types.void(*[types.int64] * 12, alpha, alpha), _through_address
+    return types.void(*[types.int64] * 14, alpha, alpha), _through_address
 
 
 @intrinsic

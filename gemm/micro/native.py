@@ -17,13 +17,13 @@ from gemm.micro.pool import do_job
 from gemm.micro.tile import micro_kernel
 
 
-def tile_f32(rows, wide, k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta):
+def tile_f32(rows, wide, keep, k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta):
     """The micro-kernel; compiled alone, because it is large and everything else small."""
-    micro_kernel(rows, wide, k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta)
+    micro_kernel(rows, wide, keep, k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta)
 
 
-def tile_f64(rows, wide, k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta):
-    micro_kernel(rows, wide, k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta)
+def tile_f64(rows, wide, keep, k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta):
+    micro_kernel(rows, wide, keep, k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta)
 
 
 def dot_f32(rows, columns, k, a, a_row, b, b_column, c, c_row, c_column, alpha, beta):

@@ -50,8 +50,10 @@ from gemm.micro.tile import lanes_of, rows_of
 SUMMING = 8
 # Strides that are a multiple of this put the rows of a tile on the same few sets of the first cache.
 ALIASING = 512
-# Between the workspaces of A and of B, so that their first lines are not in the same cache set.
-APART = 4096 + 128
+# The deepest strip, and the elements of workspace that one of A takes; not a multiple of a page, so that the first lines
+# of the workspaces of A and B are not in the same cache set.
+DEEPEST = 2048
+A_SPACE = DEEPEST * 32 + 32
 # Elements of k at a time, for inner products: 16 KiB of float32 stay in the first cache.
 DOT_DEPTH = 4096
 # Bytes of partial C's, all parts together, that a split of k may leave to be added up.
@@ -143,7 +145,7 @@ def choose_packing(job, rows, table):
     put(job, BLOCK_N, get(table, MOST_COLUMNS) if pack_b else n)
     depth = get(table, MOST_DEPTH)
     stretches = (k + depth - 1) // depth
-    put(job, BLOCK_K, ((k + stretches - 1) // stretches + 7) // 8 * 8)
+    put(job, BLOCK_K, min(DEEPEST, ((k + stretches - 1) // stretches + 7) // 8 * 8))
 
 
 @register_jitable
@@ -185,18 +187,13 @@ def choose_space(job, rows, lanes):
     """SPACE: bytes of workspace that one part needs."""
     m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
     depth = min(k, get(job, BLOCK_K)) + lanes
-    space = 0
     if get(job, PATH) == DOTS:
-        if get(job, PACK_B):
-            space = n * (depth * unit + 256)
+        space = n * (depth * unit + 256) if get(job, PACK_B) else 0
     else:
+        space = A_SPACE * unit
         if get(job, PACK_B):
-            space = depth * (min(n, get(job, BLOCK_N)) + 2 * lanes) * unit
-        if get(job, PACK_A):
-            pitch = (rows + lanes - 1) // lanes * lanes
-            strips = min(m, get(job, BLOCK_M) + rows) // (rows // 2 + 1) + 2
-            space += strips * depth * pitch * unit
-    put(job, SPACE, space + APART + 4096)
+            space += depth * (min(n, get(job, BLOCK_N)) + 2 * lanes) * unit
+    put(job, SPACE, space + 4096)
 
 
 @register_jitable

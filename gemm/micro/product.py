@@ -125,7 +125,7 @@ def _compile(dtype: str) -> None:
     words = blocking.table(dtype)
     word, element, of = types.int64, getattr(types, dtype), {"float32": "f32", "float64": "f64"}[dtype]
     for name, integers, numbers in (
-        ("part", 4, 0), ("tile", 11, 2), ("dot", 10, 2), ("pack", 9, 0), ("finish", 5, 0), ("settle", 2, 0),
+        ("part", 4, 0), ("tile", 13, 2), ("dot", 10, 2), ("pack", 9, 0), ("finish", 5, 0), ("settle", 2, 0),
     ):  # fmt: skip
         made = cfunction(getattr(code, f"{name}_{of}"), types.void(*[word] * integers, *[element] * numbers))
         _made.append(made)

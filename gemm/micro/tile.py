@@ -12,6 +12,9 @@ end; with 14 x 2 of them no FMA waits for the one before it.
        makes it so (`packing.py`).
     C  likewise. Its last vector is masked, so the edge of C needs no other code than its middle.
 
+Packing A rides along. The first tile to read a strip of A may leave a packed copy behind, with stores that fit between
+its FMAs and cost next to nothing; the tiles after it read the copy (`loops.py`).
+
 One such function is emitted for each height from 1 row to all that the registers hold and for each width, as LLVM
 vector instructions: left to the compiler's own vectoriser, the sums would not stay in registers.
 """
@@ -27,19 +30,25 @@ from numba.extending import intrinsic
 from gemm.micro.emit import I64, Emitter, function, word
 from gemm.micro.host import Tile, tile
 
+# What a tile leaves behind of the operands that it reads, packed for the tiles that come after.
+KEEP_NOTHING, KEEP_A = range(2)
+# Variants that leave something behind are made for the tallest tiles only, two vectors wide: those of large products.
+KEEPING_ROWS = 3
+# Steps of k by which the lines of A and B are asked for before they are read: some 450 cycles.
+AHEAD = 16
 # Rows of A that share one pointer: x86 and ARM add a register once or twice to an address for nothing, so that
 # 14 rows take 5 pointers and not 14.
 SHARED = 3
 
 
-def _emit(module: Any, shape: Tile, rows: int, wide: int) -> Any:
-    """The micro-kernel for rows x wide: (k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta)."""
-    name = f"tile_{shape.dtype}_{rows}x{wide}"
+def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHING) -> Any:
+    """The variant for rows x wide: (k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta)."""
+    name = f"tile_{shape.dtype}_{rows}x{wide}_{keep}"
     element = ir.FloatType() if shape.dtype == "float32" else ir.DoubleType()
     if name in module.globals:
         return module.globals[name]
-    made = function(module, name, [I64] * 9 + [element] * 2)
-    k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta = made.args
+    made = function(module, name, [I64] * 10 + [element] * 2)
+    k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta = made.args
     entry, loop, done, fresh, update, end = (
         made.append_basic_block(label) for label in ("entry", "loop", "done", "fresh", "update", "end")
     )
@@ -48,28 +57,41 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int) -> Any:
     step = shape.lanes * emit.size
     last = emit.first(builder.sub(columns, word((wide - 1) * shape.lanes)))
     pointers = [builder.add(a, builder.mul(a_row, word(row))) for row in range(0, rows, SHARED)]
-    row_of_c = c
-    for _ in range(rows):  # C comes while the loop runs
-        for j in range(0, wide * step, 64):
-            emit.prefetch(emit.offset(row_of_c, j), write=True)
-        row_of_c = builder.add(row_of_c, c_row)
+    ahead_a, ahead_b = (builder.mul(stride, word(AHEAD)) for stride in (a_column, b_row))
+    enough = builder.sub(k, word(rows - 1))
     builder.branch(loop)
 
     builder.position_at_end(loop)
     left = builder.phi(I64)
     a_at = [builder.phi(I64) for _ in pointers]
     b_at = builder.phi(I64)
+    kept_at, c_coming = builder.phi(I64), builder.phi(I64)
     sums = [[builder.phi(emit.vector) for _ in range(wide)] for _ in range(rows)]
+    b_coming = builder.add(b_at, ahead_b)
+    for j in range(0, wide * step, 64):
+        emit.prefetch(emit.offset(b_coming, j))
     row_of_b = [emit.load(emit.offset(b_at, j * step), last if j == wide - 1 else None) for j in range(wide)]
+    for j in range(
+        0, wide * step, 64
+    ):  # C comes while the loop runs, a row at a step: all at once would hold up A and B
+        emit.prefetch(emit.offset(c_coming, j), write=True)
+    c_next = builder.select(builder.icmp_signed(">", left, enough), builder.add(c_coming, c_row), c_coming)
     sums_next = []
     for row in range(rows):
         at = builder.add(a_at[row // SHARED], builder.mul(a_row, word(row % SHARED)))
-        x = emit.broadcast(at)
+        x = emit.load_element(at)
+        if keep == KEEP_A:
+            emit.prefetch(builder.add(at, ahead_a))
+        if keep == KEEP_A:
+            emit.store_element(x, emit.offset(kept_at, row * emit.size))
+        x = emit.splat(x)
         sums_next.append([emit.multiply_add(x, y, z) for y, z in zip(row_of_b, sums[row])])
     left_next = builder.sub(left, word(1))
     for phi, first, following in [
         (left, k, left_next),
         (b_at, b, builder.add(b_at, b_row)),
+        (c_coming, c, c_next),
+        (kept_at, kept, emit.offset(kept_at, rows * emit.size)),
         *((phi, first, builder.add(phi, a_column)) for phi, first in zip(a_at, pointers)),
         *((phi, emit.zero, x) for row in zip(sums, sums_next) for phi, x in zip(*row)),
     ]:
@@ -98,32 +120,42 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int) -> Any:
     return made
 
 
+def variants(shape: Tile) -> list[tuple[int, int, int]]:
+    """Rows, width in vectors, and what is kept, of every variant."""
+    heights = range(1, shape.rows + 1)
+    plain = [(rows, wide, KEEP_NOTHING) for rows in heights for wide in range(1, shape.widest(rows) + 1)]
+    keeping = [(rows, shape.vectors, KEEP_A) for rows in heights[-KEEPING_ROWS:]]
+    return plain + keeping
+
+
 @intrinsic
-def micro_kernel(_, rows, wide, k, a, a_row, a_column, b, b_row, c, c_row, columns, alpha, beta):
+def micro_kernel(_, rows, wide, keep, k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta):
     """The micro-kernel as a function for Numba: a jump to the variant for its height and width.
 
     rows, wide  of the tile, in rows and in vectors; columns <= wide vectors are C's
+    keep, kept  what to leave behind and where: KEEP_A: its rows of A, packed
     a, b, c     addresses; a_row, a_column, b_row, c_row strides in bytes
     alpha, beta numbers of the dtype: they say which micro-kernel is meant
     """
     dtype = alpha.name
 
     def generate(context, builder, _signature, arguments):
-        rows, wide, *operands = arguments
         shape = tile(dtype)
         after = builder.append_basic_block("after")
-        jump = builder.switch(builder.add(builder.mul(rows, word(16)), wide), after)
-        for height in range(1, shape.rows + 1):
-            for width in range(1, shape.widest(height) + 1):
-                block = builder.append_basic_block(f"tile_{height}x{width}")
-                jump.add_case(word(16 * height + width), block)
-                builder.position_at_end(block)
-                builder.call(_emit(builder.module, shape, height, width), operands)
-                builder.branch(after)
+        rows, wide, keep = arguments[:3]
+        which = builder.add(builder.mul(rows, word(64)), builder.add(builder.mul(keep, word(16)), wide))
+        jump = builder.switch(which, after)
+        for variant in variants(shape):
+            height, width, keeping = variant
+            block = builder.append_basic_block(f"tile_{height}x{width}_{keeping}")
+            jump.add_case(word(64 * height + 16 * keeping + width), block)
+            builder.position_at_end(block)
+            builder.call(_emit(builder.module, shape, *variant), arguments[3:])
+            builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 11, alpha, alpha), generate
+    return types.void(*[types.int64] * 13, alpha, alpha), generate
 
 
 @intrinsic
