@@ -1,10 +1,11 @@
 """The micro-kernel's inner loop as the processor gets it: printed, counted and judged.
 
-    python -m gemm.micro.assembly [--dtype float32] [--rows 14 --wide 2]     one tile's loop over k
-    python -m gemm.micro.assembly --all                                      a line for each tile
+    python -m gemm.micro.assembly [--dtype float32] [--rows 14 --wide 2 --keep 0]    one variant's loop over k
+    python -m gemm.micro.assembly --all                                              a line for each variant
 
-A good loop is FMAs, loads of B, broadcasts of A and the few additions that move the pointers; nothing is kept on the
-stack (a spill: the registers did not suffice) and nothing else is computed. Exit code 1 where a loop is not good. The
+A good loop is FMAs, loads of B, broadcasts of A, prefetches and the few additions that move the pointers; nothing is
+kept on the stack (a spill: the registers did not suffice), nothing is stored but by the variants that leave a packed
+copy behind, and nothing else is computed. Exit code 1 where a loop is not good. The
 assembly is LLVM's own of the code that Numba compiles, so no disassembler is needed. x86-64 only.
 """
 
@@ -25,8 +26,11 @@ from gemm.micro.host import BYTES, tile
 # AT&T syntax: the source comes first, the destination last.
 FMA = re.compile(r"vf(n?madd|n?msub)(132|213|231)p[sd]$")
 BROADCAST = re.compile(r"v?(broadcast|pbroadcast)\w+$|v?movddup$")
+ELEMENT = re.compile(r"v?movs[sd]$|v?movlp[sd]$|vmovq$")
 LOAD = re.compile(r"v?(mov(u|a)p[sd]|movdq[ua]\d*|maskmovp[sd]|lddqu)$")
-POINTERS = re.compile(r"(add|sub|lea|inc|dec|cmp|test|mov|and|shl|sal|neg|xor|imul)[qlwb]$|nop[wl]?$")
+POINTERS = re.compile(
+    r"(add|sub|lea|inc|dec|cmp|test|mov|and|shl|sal|neg|xor|imul|cmov[a-z]+)[qlwb]$|nop[wl]?$"
+)
 PREFETCH = re.compile(r"prefetch\w+$")
 JUMP = re.compile(r"j[a-z]+$")
 MEMORY = re.compile(r"(-?\w+)?\(([^)]*)\)")
@@ -36,8 +40,10 @@ MEMORY = re.compile(r"(-?\w+)?\(([^)]*)\)")
 class Loop:
     """What the instructions of one loop are; a memory operand of an FMA counts as the load that it is.
 
-    spills  instructions that read or write the stack
-    other   arithmetic or moves of vectors that are neither
+    broadcasts  of an element of memory, in one instruction or by way of a register
+    stores      of what is kept, in memory that is not the stack
+    spills      instructions that read or write the stack
+    other       arithmetic or moves of vectors that are neither
     """
 
     fmas: int = 0
@@ -45,13 +51,14 @@ class Loop:
     broadcasts: int = 0
     pointers: int = 0
     prefetches: int = 0
+    stores: int = 0
     jumps: int = 0
     spills: int = 0
     other: int = 0
 
-    @property
-    def good(self) -> bool:
-        return self.fmas > 0 and self.spills == 0 and self.other == 0
+    def good(self, keeps: bool = False) -> bool:
+        """keeps: the variant leaves a packed copy behind."""
+        return self.fmas > 0 and self.spills == self.other == 0 and (keeps or self.stores == 0)
 
     def __str__(self) -> str:
         return ", ".join(f"{getattr(self, field.name)} {field.name}" for field in fields(self))
@@ -77,10 +84,10 @@ def listing(dtype: str) -> str:
     return str(made._library.get_asm_str())
 
 
-def tiles(dtype: str) -> list[tuple[int, int]]:
-    """Rows and vectors of every tile in the listing."""
-    found = re.findall(rf"^tile_{dtype}_(\d+)x(\d+):", listing(dtype), re.MULTILINE)
-    return sorted((int(rows), int(wide)) for rows, wide in found)
+def in_listing(dtype: str) -> list[tuple[int, int, int]]:
+    """Rows, vectors, and what is kept, of every variant in the listing."""
+    found = re.findall(rf"^tile_{dtype}_(\d+)x(\d+)_(\d+):", listing(dtype), re.MULTILINE)
+    return sorted((int(rows), int(wide), int(keep)) for rows, wide, keep in found)
 
 
 def loops(text: str, name: str) -> list[list[str]]:
@@ -123,10 +130,16 @@ def count(instructions: list[str], *, frame: bool = False) -> Loop:
                 loop.broadcasts += 1
             elif memory:
                 loop.loads += 1
-        elif BROADCAST.match(what) and reads:
+        elif (
+            BROADCAST.match(what) or ELEMENT.match(what)
+        ) and reads:  # (an element's is from the register, later)
             loop.broadcasts += 1
+        elif BROADCAST.match(what) and memory is None:
+            pass
         elif LOAD.match(what) and reads:
             loop.loads += 1
+        elif (LOAD.match(what) or ELEMENT.match(what)) and memory is not None:
+            loop.stores += 1
         elif PREFETCH.match(what):
             loop.prefetches += 1
         elif JUMP.match(what):
@@ -138,9 +151,9 @@ def count(instructions: list[str], *, frame: bool = False) -> Loop:
     return loop
 
 
-def judged(dtype: str, rows: int, wide: int) -> Iterator[tuple[list[str], Loop]]:
-    """Each loop over k of a tile: its instructions and what they are."""
-    name, text = f"tile_{dtype}_{rows}x{wide}", listing(dtype)
+def judged(dtype: str, rows: int, wide: int, keep: int = 0) -> Iterator[tuple[list[str], Loop]]:
+    """Each loop over k of a variant: its instructions and what they are."""
+    name, text = f"tile_{dtype}_{rows}x{wide}_{keep}", listing(dtype)
     found = loops(text, name)
     at = text.index(f"\n{name}:")
     frame = "movq\t%rsp, %rbp" in text[at : text.index(".Lfunc_end", at)]
@@ -155,23 +168,26 @@ def main() -> None:
     asked.add_argument("--dtype", choices=BYTES, default="float32")
     asked.add_argument("--rows", type=int, help="of the tile (as many as the registers hold)")
     asked.add_argument("--wide", type=int, help="of the tile, in vectors (as wide as that leaves room for)")
-    asked.add_argument("--all", action="store_true", help="a line for each tile")
+    asked.add_argument("--keep", type=int, default=0, help="what it leaves behind (0: nothing; 1: A, packed)")
+    asked.add_argument("--all", action="store_true", help="a line for each variant")
     told = asked.parse_args()
     usual = tile(told.dtype)
     rows = usual.rows if told.rows is None else told.rows
     wide = usual.widest(rows) if told.wide is None else told.wide
-    there = tiles(told.dtype)
-    if (rows, wide) not in there:
-        names = ", ".join(f"{height}x{width}" for height, width in there)
-        asked.error(f"--rows {rows} --wide {wide}: there is no such tile for {told.dtype}; there are {names}")
+    this, there = (rows, wide, told.keep), in_listing(told.dtype)
+    if this not in there:
+        names = ", ".join(f"{rows} {wide} {keep}" for rows, wide, keep in there)
+        asked.error(f"no tile for {told.dtype} has this --rows --wide --keep: {this}; there are {names}")
     good = True
-    for height, width in there if told.all else [(rows, wide)]:
-        for instructions, loop in judged(told.dtype, height, width):
+    for height, width, keep in there if told.all else [this]:
+        for instructions, loop in judged(told.dtype, height, width, keep):
             if not told.all:
                 sys.stdout.write("".join(f"    {line.expandtabs(16)}\n" for line in instructions))
-            verdict = "good" if loop.good else "not good"
-            sys.stdout.write(f"{told.dtype} {height} x {width} vectors: {loop}: {verdict}\n")
-            good = good and loop.good
+            right = loop.good(keeps=keep > 0)
+            kept = ", one that keeps" if keep else ""
+            verdict = "good" if right else "not good"
+            sys.stdout.write(f"{told.dtype} {height} x {width} vectors{kept}: {loop}: {verdict}\n")
+            good = good and right
     raise SystemExit(0 if good else 1)
 
 
