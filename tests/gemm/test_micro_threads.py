@@ -300,10 +300,17 @@ def test_no_memory_for_a_workspace_is_an_error(how):
     pages = int(open("/proc/self/statm").read().split()[0])
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 18), limits[1]))
+    rest = []
+    try:
+        while True:  # what had been given back and could be used again
+            rest.append(bytearray(1 << 20))
+    except MemoryError:
+        pass
     try:
         {how}
     except MemoryError:
         sys.stdout.write("no memory\\n")
+    rest.clear()
     resource.setrlimit(resource.RLIMIT_AS, limits)
     print(right())
     """
