@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,6 +75,7 @@ def tour(
 def main() -> None:
     """The console script: exit code 0 fine, 1 the check or comparison failed, 2 wrong usage."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as with Ctrl-C
+    warnings.showwarning = _warned
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our signs still gets the numbers
@@ -94,6 +96,11 @@ def main() -> None:
         message, code = f"{error.filename or 'the output'} cannot be read or written ({error.strerror})", 2
     typer.echo(f"gemmlab: {' '.join(message.split())[:600]}", err=True)
     sys.exit(code)
+
+
+def _warned(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line, without the place in our source that gave it."""
+    typer.echo(f"gemmlab: {' '.join(str(message).split())[:600]}", err=True)
 
 
 if __name__ == "__main__":

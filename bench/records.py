@@ -9,18 +9,20 @@ A run is a folder: `environment.json`, `plan.json`, `records.jsonl`, and what is
                  else happened meanwhile (bench/host/witness.py): waited_s cpu_s switches other_s steal_s throttled_s
     twin         A/A: one sample of a cell's kernel in a second process of its own; as `sample`
     worker       what a worker has loaded: launch kernel threads revision twin libraries threading_layer affinity
+                 blocks(dtype: the block sizes in use, of numba-micro)
     step         one sample of a training step: model launch round order steps seconds(per step)
                  instrumented(bool)
     layer        one operation of an instrumented step: model layer op parts phase id kernel m n k
                  flops bytes launch round order steps seconds(per step, mean)
-    cell         the closing line of one kernel on one problem (or one model): kernel source tuning
+    cell         the closing line of one kernel on one problem (or one model): kernel source
+                 tuning(None, "model", or the hash of block sizes from a file)
                  threads cache via problem | model revision, status, reason, error_ratio, flops, bytes,
                  first_call_s(compiled anew) first_call_cached_s overhead_s(of a 1 x 1 x 1 product),
                  ended(launches | narrow | budget) doubts[kind sentence]
                  bound(by level shares) payback(other kernel: calls)
 
 A `cell` id is the hash of the canonical JSON of what the cell *is* (kernel, hash of the kernel's
-source, problem or model, threads, cache, via), so that a resumed run never mixes two versions of a
+source, its tuning, problem or model, threads, cache, via), so that a resumed run never mixes two versions of a
 kernel. Non-finite numbers are the strings "nan", "inf" and "-inf": JSON has none.
 """
 

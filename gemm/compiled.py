@@ -45,11 +45,11 @@ def compiled(function: Callable[..., Any], arguments: str, dtype: str, **options
 
 
 def cached(function: Callable[..., Any], signature: Any, **options: Any) -> Callable[..., Any]:
-    """`numba.njit` for one signature, without the GIL, cached in this room's folder."""
+    """`numba.njit` for one signature, without the GIL (unless told otherwise), cached in this room's folder."""
     import numba
 
     with _folder():
-        return numba.njit(signature, nogil=True, cache=True, **options)(function)
+        return numba.njit(signature, cache=True, **{"nogil": True, **options})(function)
 
 
 def cfunction(function: Callable[..., Any], signature: Any) -> Any:

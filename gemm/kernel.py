@@ -62,6 +62,7 @@ class Kernel:
     plain           does the plain product of two 2-D arrays in one call, as np.dot(a, b[, out]) does
     bind            settles beforehand what depends on the operands only: bind(a, b, c, *, alpha, beta, epilogue)
                     returns the call that does what `function` does; called after `function` was loaded
+    tuning          where its settings for a dtype come from: tuning(dtype) is "model" or stands for a file's contents
     rung            its place on the ladder; listings sort by it
     error_constant  c of the rounding rule: 1 for any order of summation (Higham 3.13)
     deterministic   same inputs, same threads: same bits
@@ -80,6 +81,7 @@ class Kernel:
     probe: Callable[[], str | None] | None = None
     plain: Function | None = None
     bind: Function | None = None
+    tuning: Callable[[str], str | None] | None = None
     rung: float = float("inf")
     error_constant: float = 1.0
     deterministic: bool = True

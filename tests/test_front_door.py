@@ -1,6 +1,7 @@
 """The front door: every command, every mistake in one sentence, and the README as it is printed."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -35,7 +36,8 @@ def gemmlab_says(monkeypatch, capsys, tmp_path):
 def test_the_commands_are_those_of_the_design():
     """As many as there are so far."""
     assert COMMANDS == [
-        "check", "compare", "export", "kernels", "machine", "profile", "report", "sweep", "train"
+        "check", "compare", "export", "kernels", "machine", "profile", "report", "sweep", "train",
+        "tune",
     ]  # fmt: skip
 
 
@@ -118,6 +120,44 @@ def test_a_library_is_named_by_a_flag_before_the_kernels_are_listed(gemmlab_says
         assert "is no shared library" in err
     finally:
         registry.refresh()
+
+
+@pytest.mark.filterwarnings("default:tuning file ignored")
+def test_a_damaged_tuning_file_is_one_line_on_stderr(gemmlab_says, monkeypatch, tmp_path):
+    """And the sweep goes on with the model's block sizes, which its records name; a tuned one's names the file's."""
+    from gemm.micro import blocking, tuning
+    from gemm.micro.host import tile
+
+    monkeypatch.setenv("GEMMLAB_TUNING", "tuning.json")
+    blocks = blocking.model(tile("float32"))._replace(depth=64)._asdict()
+    entry = {"cpu": tuning.cpu(), "blocks": {"float32": blocks}}
+    good = json.dumps({"gemmlab": "tuning", "schema": 1, "entries": [entry]})
+    ids = set()
+    try:
+        for text, said in ((good[:-5], True), (good, False)):
+            (tmp_path / "tuning.json").write_text(text)
+            tuning.tuned.cache_clear()
+            code, out, err = gemmlab_says(
+                "sweep", "--kernels", "numba-micro", "--sizes", "8", "--dtypes", "float32", "--launches", "1",
+                "--json",
+            )  # fmt: skip
+            assert code == 0, err
+            (cell,) = json.loads(out)["cells"]
+            assert cell["status"] == "ok"
+            ids.add(cell["cell"])
+            assert (cell["tuning"] == "model") == said
+            file = tmp_path / "tuning.json"
+            assert err == (f"gemmlab: tuning file ignored: {file}: damaged, not JSON\n" if said else "")
+            records = Path(json.loads(out)["run"]) / "records.jsonl"
+            (worker,) = [
+                line
+                for line in map(json.loads, records.read_text().splitlines())
+                if line["kind"] == "worker" and line["kernel"] == "numba-micro" and not line["twin"]
+            ]
+            assert (worker["blocks"]["float32"] == blocks) != said
+    finally:
+        tuning.tuned.cache_clear()
+    assert len(ids) == 2
 
 
 def test_check_exits_with_1_for_a_wrong_kernel(gemmlab_says, tmp_path):
@@ -252,6 +292,20 @@ MISTAKES = {
         ["compare", "blas", "python", "--fail-slower", "nan"],
         "--fail-slower nan: must be a percentage",
     ),
+    "tune a GPU": (["tune", "--device", "cuda"], "--device cuda: only the block sizes of cpu are tuned"),
+    "tune a dtype": (["tune", "--dtypes", "float16"], "unknown dtype 'float16'; there are float32, float64"),
+    "tune no dtype": (["tune", "--dtypes", ","], "--dtypes is empty"),
+    "tune for ever": (["tune", "--budget", "inf"], "budget = inf must be a number of seconds"),
+    "tune for no time": (["tune", "--budget", "0"], "budget = 0 must be a number of seconds"),
+    "tune into nothing": (["tune"], "GEMMLAB_TUNING=off switches the tuning file off"),
+    "tune into a folder": (["tune", "--out", "idx"], "idx: is a folder"),
+    "tune into no folder": (["tune", "--out", "none/t.json"], "none/t.json: its folder does not exist"),
+    "tune over another file": (["tune", "--out", "odd.py"], "odd.py: damaged, not JSON; remove it or give"),
+    "tune over a run": (["tune", "--out", "old/plan.json"], "plan.json"),
+    "forget and tune": (
+        ["tune", "--forget", "--budget", "9"],
+        "--forget removes the entry and tunes nothing",
+    ),
     "an option": (["sweep", "--kernel", "blas"], "--kernel"),
     "a command": (["swep"], "swep"),
 }
@@ -379,13 +433,15 @@ def test_every_command_in_the_readme_runs(tmp_path):
     """As printed, in their order, with the README's own kernel file."""
     (tmp_path / "mine.py").write_text(next(block for block in blocks("python") if "# mine.py" in block))
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+    settings = os.environ | {"GEMMLAB_TUNING": "", "XDG_CONFIG_HOME": str(tmp_path)}
     assert len(commands) >= 12
     for command in commands:
         arguments = shlex.split(command, comments=True)
         assert arguments[0] == "gemmlab"
         done = subprocess.run(
-            [sys.executable, "-m", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=240
-        )
+            [sys.executable, "-m", *arguments], cwd=tmp_path, env=settings,
+            capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         assert done.stdout.strip()
         assert "Traceback" not in done.stderr

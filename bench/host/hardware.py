@@ -1,6 +1,7 @@
 """Hardware: processor, caches, memory nodes, clock rates and GPU, as the system describes them.
 
-Whatever the system does not tell is None (or left out): nothing here raises on another machine.
+Which processor it is and what caches it has, `gemm` asks too: that is in gemm/processor.py. Whatever the system does
+not tell is None (or left out): nothing here raises on another machine.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from gemm import processor
+from gemm.processor import caches, caches_of, cpuinfo, read
 from gemm.threads import available_cores
 
-SYSTEM = Path("/sys/devices/system")
-PROC = Path("/proc")
 ISA = (
     "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "avx2", "fma", "avx", "sse4_2", "asimd", "sve", "sve2",
 )  # fmt: skip
@@ -38,23 +38,18 @@ def cpu() -> dict[str, Any]:
         "cores": available_cores(),
         "logical": os.cpu_count(),
         "threads_per_core": _threads_per_core(),
-        "smt": read(SYSTEM / "cpu/smt/control"),
+        "smt": read(processor.SYSTEM / "cpu/smt/control"),
         "caches": caches(),
         "caches_shared_by": caches_shared_by(),
         "isa": [name for name in ISA if name in flags],
     }
 
 
-def caches() -> dict[str, int]:
-    """Bytes of each cache of core 0, {"L1d": ..., "L2": ..., "L3": ...}; {} where the system does not tell."""
-    return {name: size for name, size, _ in _caches_of(0)}
-
-
 def caches_shared_by() -> dict[str, list[str]]:
     """The CPUs that share each cache among those this process may use: {"L2": ["0", "1"], "L3": ["0-1"]}."""
     found: dict[str, dict[str, None]] = {}
     for number in _cpus():
-        for name, _, shared in _caches_of(number):
+        for name, _, shared in caches_of(number):
             found.setdefault(name, {})[shared] = None
     return {name: list(shared) for name, shared in found.items()}
 
@@ -78,7 +73,7 @@ def stream_size(last_cache: int) -> int:
 def numa() -> list[dict[str, Any]]:
     """Memory nodes: number, CPUs ("0-7") and bytes; [] where the system does not tell."""
     nodes = []
-    folders = (path for path in SYSTEM.glob("node/node*") if path.name[4:].isdecimal())
+    folders = (path for path in processor.SYSTEM.glob("node/node*") if path.name[4:].isdecimal())
     for folder in sorted(folders, key=lambda path: int(path.name[4:])):
         lines = (read(folder / "meminfo") or "").splitlines()
         total = next((line.split() for line in lines if "MemTotal:" in line), ["", "0"])
@@ -96,9 +91,12 @@ def frequency() -> dict[str, Any]:
     """Clock rates in MHz, whether the CPU may boost, and what governs it."""
     import psutil
 
-    policy = SYSTEM / "cpu/cpu0/cpufreq"
+    policy = processor.SYSTEM / "cpu/cpu0/cpufreq"
     clock = or_none(psutil.cpu_freq)
-    boost, no_turbo = read(SYSTEM / "cpu/cpufreq/boost"), read(SYSTEM / "cpu/intel_pstate/no_turbo")
+    boost, no_turbo = (
+        read(processor.SYSTEM / "cpu/cpufreq/boost"),
+        read(processor.SYSTEM / "cpu/intel_pstate/no_turbo"),
+    )
     return {
         "current_mhz": clock.current if clock else None,
         "min_mhz": (clock.min or None) if clock else None,
@@ -129,39 +127,12 @@ def gpus() -> list[dict[str, Any]]:
     return found or _gpus_of_the_driver()
 
 
-def cpuinfo() -> dict[str, str]:
-    """The first processor's lines of /proc/cpuinfo."""
-    lines = (read(PROC / "cpuinfo") or "").split("\n\n")[0].splitlines()
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def read(path: str | Path) -> str | None:
-    """A file's text without the white space around it; None where it cannot be read."""
-    try:
-        return Path(path).read_text(errors="replace").strip()
-    except (OSError, ValueError):
-        return None
-
-
 def or_none(function: Callable[[], Any]) -> Any:
     """What a system may not offer (a missing file, call or attribute) is None in the record."""
     try:
         return function()
     except (OSError, AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError):
         return None
-
-
-def _caches_of(number: int) -> list[tuple[str, int, str]]:
-    """Name, bytes and the CPUs that share it of each data cache of a CPU."""
-    found = []
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    for folder in sorted((SYSTEM / f"cpu/cpu{number}/cache").glob("index*")):
-        level, kind, size = (read(folder / name) for name in ("level", "type", "size"))
-        if level and kind and size and kind != "Instruction" and size.rstrip("KMG").isdecimal():
-            name = f"L{level}{'d' if kind == 'Data' else ''}"
-            size_bytes = int(size.rstrip("KMG")) * units.get(size[-1], 1)
-            found.append((name, size_bytes, read(folder / "shared_cpu_list") or str(number)))
-    return found
 
 
 def _cpus() -> list[int]:
@@ -171,7 +142,7 @@ def _cpus() -> list[int]:
 
 
 def _threads_per_core() -> int | None:
-    siblings = read(SYSTEM / "cpu/cpu0/topology/thread_siblings_list")
+    siblings = read(processor.SYSTEM / "cpu/cpu0/topology/thread_siblings_list")
     if not siblings:
         return None
     spans = [part.partition("-") for part in siblings.split(",")]
@@ -189,9 +160,9 @@ def _hypervisor(flags: set[str]) -> str | None:
 
 def _gpus_of_the_driver() -> list[dict[str, Any]]:
     """What the driver alone tells: names and its version."""
-    version = (read(PROC / "driver/nvidia/version") or "").splitlines()
+    version = (read(processor.PROC / "driver/nvidia/version") or "").splitlines()
     found = []
-    for path in sorted((PROC / "driver/nvidia/gpus").glob("*/information")):
+    for path in sorted((processor.PROC / "driver/nvidia/gpus").glob("*/information")):
         models = [line for line in (read(path) or "").splitlines() if line.startswith("Model:")]
         name = models[0].partition(":")[2].strip() if models else None
         found.append({"name": name, "driver": version[0] if version else None, "memory_bytes": None})

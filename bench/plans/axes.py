@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gemm
-from bench.plans.plan import DECLARED, PRECISIONS, Cell, full_name, source
+from bench.plans.plan import DECLARED, PRECISIONS, Cell, full_name, source, tuning
 from bench.plans.shapes import ORDERS, Shape, all_shapes, all_sizes, mixed, whole
 from bench.records import Line
 from gemm.problems import DATA, DTYPES, Problem
@@ -70,7 +70,14 @@ class Sweep:
                     f"threads = {count}: this process may use 1 to {cores} cores, or all of them"
                 )
         cells = [
-            Cell(full_name(kernel), count, problem, source=source(kernel), cache=cache)
+            Cell(
+                full_name(kernel),
+                count,
+                problem,
+                source=source(kernel),
+                cache=cache,
+                tuning=tuning(kernel, problem.dtype),
+            )
             for count in threads
             for problem in sorted(self._problems(), key=lambda problem: problem.flops)
             for cache in self.cache

@@ -12,7 +12,7 @@ import numpy as np
 import gemm
 import mlp
 from bench.isolation import trial
-from bench.plans.plan import Cell, check_memory, frozen, full_name, renamed, source
+from bench.plans.plan import Cell, check_memory, frozen, full_name, renamed, source, tuning
 from bench.plans.shapes import whole
 from gemm.problems import DTYPES
 from gemm.threads import available_cores
@@ -67,7 +67,14 @@ def cells(
                 f"outputs; the last width must be at least {labels.max() + 1}"
             )
     cells = [
-        Cell(full_name(kernel), threads, model=frozen(described), source=source(kernel)) for kernel in kernels
+        Cell(
+            full_name(kernel),
+            threads,
+            model=frozen(described),
+            source=source(kernel),
+            tuning=tuning(kernel, described["dtype"]),
+        )
+        for kernel in kernels
     ]
     return list(dict.fromkeys(cells))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import gemm
 from bench.host.environment import available_memory, last_cache, stream_size
 from bench.isolation import trial
 from bench.plans import cold
@@ -34,6 +35,7 @@ class Cell:
     """One kernel on one problem or model. `identity` is what its id is the hash of.
 
     cache     hot, or cold: its operands are evicted before every call
+    tuning    what its kernel's settings for this machine are, where it has any: of a mapping, all that it names
     revision  the git revision whose source it runs ("": the one that runs the lab)
     """
 
@@ -44,12 +46,13 @@ class Cell:
     source: str = ""
     cache: str = "hot"
     revision: str = ""
+    tuning: str | None = None
 
     @property
     def identity(self) -> Line:
         what = {"problem": self.problem.record()} if self.problem else {"model": unfrozen(self.model)}
         return {
-            "kernel": self.kernel, "source": self.source, "tuning": None, "threads": self.threads,
+            "kernel": self.kernel, "source": self.source, "tuning": self.tuning, "threads": self.threads,
             "cache": self.cache, "via": "prepared", **what,
             **({"revision": self.revision} if self.revision else {}),
         }  # fmt: skip
@@ -69,14 +72,16 @@ class Cell:
 
     @classmethod
     def from_identity(cls, identity: Line) -> Cell:
-        """The cell again, with the kernel's source as it is now (of another revision, as it was)."""
+        """The cell again, with the kernel's source and tuning as they are now (of another revision, as they were)."""
         problem, model, revision = (identity.get(key) for key in ("problem", "model", "revision"))
+        kernel, what = identity["kernel"], problem or model or {}
         return cls(
-            identity["kernel"], identity["threads"],
+            kernel, identity["threads"],
             Problem.from_record(problem) if problem else None,
             frozen(model) if model else (),
-            identity["source"] if revision else source(identity["kernel"]),
+            identity["source"] if revision else source(kernel),
             identity.get("cache", "hot"), revision or "",
+            identity.get("tuning") if revision else tuning(kernel, what["dtype"]),
         )  # fmt: skip
 
 
@@ -207,6 +212,17 @@ def source(kernel: str) -> str:
     """The hash of a kernel's code; of a mapping (`blas,1=numba-ikj`), of all that it names."""
     hashes = [trial.source(name) for name in names_in(kernel)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+
+
+def tuning(kernel: str, dtype: str) -> str | None:
+    """Where a kernel's settings for this machine come from (`Kernel.tuning`); of a mapping, of all that it names.
+
+    None for a kernel that has no such settings, and for one of a file.
+    """
+    named = dict.fromkeys(name for name in names_in(kernel) if not trial.file_of(name))
+    asked = (getattr(gemm.find(name), "tuning", None) for name in named)  # another revision's may have none
+    found = dict.fromkeys(settings for ask in asked if ask and (settings := ask(dtype)))
+    return ",".join(found) or None
 
 
 def frozen(model: Line) -> tuple[tuple[str, Any], ...]:

@@ -125,9 +125,12 @@ def beside(cells: list[Cell], tree: Tree, shared: bool = False) -> list[Cell]:
         if cell.kernel not in lacking
         for side in (
             cell,
-            replace(cell, revision=tree.revision, source=there["kernels"][cell.kernel]["source"]),
+            replace(
+                cell, revision=tree.revision, source=there["kernels"][cell.kernel]["source"],
+                tuning=there["kernels"][cell.kernel]["tuning"][cell.dtype],
+            ),
         )
-    ]
+    ]  # fmt: skip
 
 
 def answer(request: Line) -> Line:
@@ -135,12 +138,12 @@ def answer(request: Line) -> Line:
     import gemm
     from bench.plans import plan
     from bench.timing import subjects  # noqa: F401
-    from gemm.problems import Problem
+    from gemm.problems import DTYPES, Problem
 
     kernels: dict[str, Line] = {}
     for name in request["kernels"]:
         try:
-            kernels[name] = {"source": plan.source(name)}
+            kernels[name] = {"source": plan.source(name), "tuning": {d: plan.tuning(name, d) for d in DTYPES}}
         except gemm.UnknownKernel as error:
             kernels[name] = {"reason": str(error)}
     operands = [_fingerprint(Problem.from_record(record)) for record in request["problems"]]

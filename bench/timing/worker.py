@@ -74,7 +74,14 @@ class Host:
         from bench.host.environment import libraries, threading_layer
 
         affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        return {"libraries": libraries(), "threading_layer": threading_layer(), "affinity": affinity}
+        blocking = sys.modules.get("gemm.micro.blocking")  # another revision's may have no such function
+        used = blocking.used() if blocking and hasattr(blocking, "used") else {}
+        return {
+            "libraries": libraries(),
+            "threading_layer": threading_layer(),
+            "affinity": affinity,
+            "blocks": {dtype: blocks._asdict() for dtype, blocks in used.items()},
+        }
 
     def _pilot(self, kernel: str, problem: dict[str, Any]) -> dict[str, Any]:
         from bench.timing.subjects import pilot

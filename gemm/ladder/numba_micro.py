@@ -3,6 +3,7 @@
 It is a wing of its own, `gemm/micro/`, to be read from its first page on. It calls no BLAS, ever.
 """
 
+from functools import cache
 from pathlib import Path
 
 from gemm.kernel import Kernel
@@ -11,28 +12,33 @@ FOLDER = Path(__file__).parent.parent / "micro"
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
 
 
-def load():
+@cache
+def product():
     from gemm.micro import product
 
-    return product.load()
+    return product
+
+
+def load():
+    return product().load()
 
 
 def bind(a, b, c, *, alpha, beta, epilogue=None):
-    from gemm.micro import product
-
-    return product.bind(a, b, c, alpha=alpha, beta=beta, epilogue=epilogue)
+    return product().bind(a, b, c, alpha=alpha, beta=beta, epilogue=epilogue)
 
 
 def plain(a, b, out=None):
-    from gemm.micro import product
-
-    return product.plain(a, b, out)
+    return product().plain(a, b, out)
 
 
 def set_threads(count):
-    from gemm.micro import product
+    product().set_threads(count)
 
-    product.set_threads(count)
+
+def tuning(dtype):
+    from gemm.micro import blocking
+
+    return blocking.origin(dtype)
 
 
 KERNEL = Kernel(
@@ -42,6 +48,7 @@ KERNEL = Kernel(
     bind=bind,
     plain=plain,
     set_threads=set_threads,
+    tuning=tuning,
     fuses=frozenset({"bias", "aux_out", *ACTIVATIONS, *(f"grad:{name}" for name in ACTIVATIONS)}),
     rung=60,
     file=str(FOLDER),

@@ -64,6 +64,11 @@ class Emitter:
         )
         self.builder.call(store, [value, pointer, ir.Constant(I32, self.size), mask])
 
+    def store_past_caches(self, value: Any, address: Any) -> None:
+        """Write a whole vector, at an address that is a multiple of its size, past the caches."""
+        store = self.builder.store(value, self.at(address, self.vector), align=self.lanes * self.size)
+        store.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(I32, 1)]))
+
     def prefetch(self, address: Any, *, write: bool = False, locality: int = 3) -> None:
         pointer = self.at(address, I8)
         prefetch = self._declared("llvm.prefetch.p0", VOID, pointer.type, I32, I32, I32)
@@ -98,6 +103,13 @@ class Emitter:
         if not self.fused:
             return self.builder.fadd(self.builder.fmul(x, y), z)
         return self.builder.call(self._declared(f"llvm.fma.{self.name}", *[self.vector] * 4), [x, y, z])
+
+    def either(self, *arrivals: tuple[Any, Any]) -> Any:
+        """The value that belongs to the block from which control came: (value, block) pairs."""
+        phi = self.builder.phi(arrivals[0][0].type)
+        for value, block in arrivals:
+            phi.add_incoming(value, block)
+        return phi
 
     def total(self, value: Any) -> Any:
         """The sum of a vector's lanes, halves added to halves."""

@@ -26,7 +26,8 @@ from __future__ import annotations
     PATH,
     PACK_A,
     PACK_B,
-    BLOCK_M,
+    ROWS,
+    STREAM,
     BLOCK_N,
     BLOCK_K,
     SPLIT_M,
@@ -35,6 +36,7 @@ from __future__ import annotations
     SPACE,
     SHARED,
     TABLE,
+    HUB,
     EPILOGUE,
     BIAS,
     ACTIVATION,
@@ -44,16 +46,21 @@ from __future__ import annotations
     AUX_IN,
     AUX_IN_ROW,
     LENGTH,
-) = range(36)
+) = range(38)
 
 # The words of a dtype's table: addresses of its compiled code, then its block sizes (`blocking.py`).
-PART, TILE, DOT, PACK, FINISH, SETTLE = range(6)
-MOST_ROWS, MOST_COLUMNS, MOST_DEPTH, B_IN_PLACE, FEW_ROWS, WORTH_A_THREAD = range(6, 12)
-TABLE_LENGTH = 12
+PART, TILE, DOT, SWEEP, PACK, FINISH, SETTLE = range(7)
+B_NEAR, MOST_COLUMNS, MOST_DEPTH, B_IN_PLACE, FEW_ROWS, WORTH_A_THREAD = range(7, 13)
+TABLE_LENGTH = 13
 
 # PATH
-TILES, DOTS = 0, 1
+TILES, DOTS, SWEEPS = 0, 1, 2
 
 # ACTIVATION and GRADIENT: 0 is none
 RELU, TANH, SIGMOID, IDENTITY = 1, 2, 3, 4
 CODES = {"relu": RELU, "tanh": TANH, "sigmoid": SIGMOID, "identity": IDENTITY}
+
+# The deepest strip, and the elements of workspace that one of A takes; not a multiple of a page, so that the first
+# lines of the workspaces of A and B are not in the same cache set.
+DEEPEST = 2048
+A_SPACE = DEEPEST * 32 + 32

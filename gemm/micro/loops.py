@@ -7,8 +7,8 @@
             for j in the block, two vectors         ... while strips of B stream past it from L2
               micro-kernel                          the k-loop: a tile of C in registers
 
-Packing is a choice of pointers and strides: the micro-kernel reads A with any strides and B with any row stride, so either
-operand may be taken as it lies in memory instead. `plan.py` decides; here is only what was decided.
+Packing is a choice of pointers and strides: the micro-kernel reads A with any strides and B with any row stride, so
+either operand may be taken as it lies in memory instead. `plan.py` decides; here is only what was decided.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gemm.micro.dot import dot_side
 from gemm.micro.job import (
     A_COLUMN,
     A_ROW,
+    A_SPACE,
     ALPHA,
     B_COLUMN,
     B_ROW,
@@ -36,9 +37,13 @@ from gemm.micro.job import (
     PACK_A,
     PACK_B,
     PATH,
+    ROWS,
     SPLIT_K,
     SPLIT_M,
     SPLIT_N,
+    STREAM,
+    SWEEP,
+    SWEEPS,
     TABLE,
     TILE,
     UNIT,
@@ -49,8 +54,8 @@ from gemm.micro.job import (
     M,
     N,
 )
-from gemm.micro.memory import as_number, dot_at, finish_at, get, pack_at, pointer, tile_at
-from gemm.micro.plan import A_SPACE
+from gemm.micro.memory import as_number, dot_at, finish_at, get, pack_at, pointer, sweep_at, tile_at
+from gemm.micro.sweep import WIDE, sweep_rows
 from gemm.micro.tile import KEEP_A, KEEP_NOTHING, KEEPING_ROWS, lanes_of, one_of, rows_of, widest
 
 
@@ -73,7 +78,9 @@ def tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space):
         get(job, B_COLUMN),
     )
     pack_a, pack_b = get(job, PACK_A), get(job, PACK_B)
-    lanes, rows = lanes_of(alpha), rows_of(alpha)
+    lanes, rows = lanes_of(alpha), get(job, ROWS)
+    if rows == 0:
+        rows = rows_of(alpha)
     strips = (i1 - i0 + rows - 1) // rows
     height = (i1 - i0 + strips - 1) // strips  # all but the last strip's
     wide = 2 if pack_b else widest(height, alpha)
@@ -97,19 +104,30 @@ def tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space):
                 high = min(height, i1 - i)
                 a_at, a_down, a_along = get(job, A) + i * a_row + pp * a_column, a_row, a_column
                 keep = KEEP_NOTHING
-                if pack_a and columns > strip and high == height and high + KEEPING_ROWS > rows and wide == 2:
+                if (
+                    pack_a
+                    and columns > strip
+                    and high == height
+                    and high + KEEPING_ROWS > rows_of(alpha)
+                    and wide == 2
+                ):
                     keep = KEEP_A
                 elif pack_a:
                     lined = (high + lanes - 1) // lanes * lanes * unit
                     pack_at(get(table, PACK), a_at, a_row, a_column, high, depth, a_space, high, lined, unit)
                     a_at, a_down, a_along = a_space, unit, lined
+                b_strip_at, c_at = b_at, c + i * c_row + jj * unit
                 for j in range(0, columns, strip):
-                    left = min(strip, columns - j)
+                    left = columns - j
+                    across = wide
+                    if left < strip:
+                        across = (left + lanes - 1) // lanes
                     tile_at(
-                        tile, high, (left + lanes - 1) // lanes, keep, depth, a_at, a_down, a_along,
-                        b_at + j // strip * b_strip, b_pitch, c + i * c_row + (jj + j) * unit, c_row, left,
-                        a_space, alpha, keep_c,
+                        tile, high, across, keep, depth, a_at, a_down, a_along,
+                        b_strip_at, b_pitch, c_at, c_row, left, a_space, alpha, keep_c,
                     )  # fmt: skip
+                    b_strip_at += b_strip
+                    c_at += strip * unit
                     if keep == KEEP_A:
                         a_at, a_down, a_along, keep = a_space, unit, pitch_a, KEEP_NOTHING
                 if pp + depth == p1 and get(job, EPILOGUE) and get(job, SPLIT_K) == 1:
@@ -146,6 +164,33 @@ def dots(job, i0, i1, j0, j1, p0, p1, c, c_row, c_column, alpha, beta, space):
 
 
 @register_jitable
+def sweeps(job, i0, i1, j0, j1, alpha, beta):
+    """The same along rows of C, all of k at once; what is left of a row's last vectors goes by tiles."""
+    unit, table = get(job, UNIT), get(job, TABLE)
+    k, lanes = get(job, K), lanes_of(alpha)
+    a_row, a_column, b_row, c_row = get(job, A_ROW), get(job, A_COLUMN), get(job, B_ROW), get(job, C_ROW)
+    groups = (j1 - j0) // (WIDE * lanes)
+    rest = j0 + groups * WIDE * lanes
+    i = i0
+    while i < i1:
+        high = sweep_rows(min(i1 - i, get(job, ROWS)), alpha)
+        a_at, c_at = get(job, A) + i * a_row, get(job, C) + i * c_row
+        if groups:
+            sweep_at(
+                get(table, SWEEP), high, k, a_at, a_row, a_column, get(job, B) + j0 * unit, b_row,
+                c_at + j0 * unit, c_row, groups, get(job, STREAM), alpha, beta,
+            )  # fmt: skip
+        if rest < j1:
+            tile_at(
+                get(table, TILE), high, (j1 - rest + lanes - 1) // lanes, KEEP_NOTHING, k, a_at, a_row, a_column,
+                get(job, B) + rest * unit, b_row, c_at + rest * unit, c_row, j1 - rest, 0, alpha, beta,
+            )  # fmt: skip
+        if get(job, EPILOGUE):
+            finish_at(get(table, FINISH), job, i, i + high, j0, j1)
+        i += high
+
+
+@register_jitable
 def gather(job, shared, one):
     """C <- the sum of the parts that a split k left, + beta C; then the epilogue."""
     m, n, parts, unit = get(job, M), get(job, N), get(job, SPLIT_K), get(job, UNIT)
@@ -167,22 +212,31 @@ def part_of(job, part, space, shared, one):
     if part < 0:
         gather(job, shared, one)
         return
-    across, deep = get(job, SPLIT_N), get(job, SPLIT_K)
+    down, across, deep = get(job, SPLIT_M), get(job, SPLIT_N), get(job, SPLIT_K)
+    alpha, beta = as_number(get(job, ALPHA), one), as_number(get(job, BETA), one)
+    c, c_row, c_column = get(job, C), get(job, C_ROW), get(job, C_COLUMN)
+    if down * across * deep == 1:
+        if get(job, PATH) == DOTS:
+            dots(job, 0, get(job, M), 0, get(job, N), 0, get(job, K), c, c_row, c_column, alpha, beta, space)
+        elif get(job, PATH) == SWEEPS:
+            sweeps(job, 0, get(job, M), 0, get(job, N), alpha, beta)
+        else:
+            tiles(job, 0, get(job, M), 0, get(job, N), 0, get(job, K), c, c_row, alpha, beta, space)
+        return
     row, column, stretch = part // (across * deep), part // deep % across, part % deep
     path, lanes = get(job, PATH), lanes_of(one)
     m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
-    down = get(job, SPLIT_M)
     step = 1 if path == DOTS else lanes
     i0, i1 = cut(m, down, row, 1), cut(m, down, row + 1, 1)
     j0, j1 = cut(n, across, column, step), cut(n, across, column + 1, step)
     p0, p1 = cut(k, deep, stretch, lanes), cut(k, deep, stretch + 1, lanes)
     if i0 == i1 or j0 == j1:
         return
-    alpha, beta = as_number(get(job, ALPHA), one), as_number(get(job, BETA), one)
-    c, c_row, c_column = get(job, C), get(job, C_ROW), get(job, C_COLUMN)
     if deep > 1:
         c, c_row, c_column, beta = shared + stretch * m * n * unit, n * unit, unit, one - one
     if path == DOTS:
         dots(job, i0, i1, j0, j1, p0, p1, c, c_row, c_column, alpha, beta, space)
+    elif path == SWEEPS:
+        sweeps(job, i0, i1, j0, j1, alpha, beta)
     else:
         tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space)

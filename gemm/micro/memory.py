@@ -116,7 +116,7 @@ def pause(_):
 
 @intrinsic
 def sleep_while(_, address, expected):
-    """Sleep until woken, if the low half of the word at `address` is `expected` (a tenth of a ms where that is not Linux)."""
+    """Sleep until woken, if the low half of the word at `address` is `expected`; not on Linux, a tenth of a ms."""
 
     def generate(context, builder, _signature, arguments):
         if sys.platform == "linux":
@@ -219,11 +219,27 @@ def dot_at(_, function, rows, columns, k, a, a_row, b, b_column, c, c_row, c_col
     return types.void(*[types.int64] * 11, alpha, alpha), _through_address
 
 
+@intrinsic
+def sweep_at(_, function, rows, k, a, a_row, a_column, b, b_row, c, c_row, groups, stream, alpha, beta):
+    """The sweep at an address (`native.sweep_f32`, `native.sweep_f64`)."""
+    return types.void(*[types.int64] * 12, alpha, alpha), _through_address
+
+
 def _through_address(context, builder, signature, arguments):
     values = arguments[1:]
     type_ = ir.FunctionType(VOID, [value.type for value in values])
     builder.call(builder.inttoptr(arguments[0], type_.as_pointer()), values)
     return context.get_dummy_value()
+
+
+@intrinsic
+def address_of(_, array):
+    """Where an array's first element lies."""
+
+    def generate(context, builder, _signature, arguments):
+        return builder.ptrtoint(context.make_array(array)(context, builder, arguments[0]).data, I64)
+
+    return types.int64(array), generate
 
 
 @intrinsic

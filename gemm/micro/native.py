@@ -10,10 +10,11 @@ from gemm.micro import job as word
 from gemm.micro.dot import dot_kernel
 from gemm.micro.finish import finish
 from gemm.micro.loops import part_of
-from gemm.micro.memory import get, job_on_stack, put, settle_at
+from gemm.micro.memory import address_of, get, job_on_stack, put, settle_at
 from gemm.micro.packing import pack
-from gemm.micro.plan import settle
+from gemm.micro.plan import settle, settle_small
 from gemm.micro.pool import do_job
+from gemm.micro.sweep import sweep_kernel
 from gemm.micro.tile import micro_kernel
 
 
@@ -33,6 +34,15 @@ def dot_f32(rows, columns, k, a, a_row, b, b_column, c, c_row, c_column, alpha, 
 
 def dot_f64(rows, columns, k, a, a_row, b, b_column, c, c_row, c_column, alpha, beta):
     dot_kernel(rows, columns, k, a, a_row, b, b_column, c, c_row, c_column, alpha, beta)
+
+
+def sweep_f32(rows, k, a, a_row, a_column, b, b_row, c, c_row, groups, stream, alpha, beta):
+    """The sweep along rows of C, likewise."""
+    sweep_kernel(rows, k, a, a_row, a_column, b, b_row, c, c_row, groups, stream, alpha, beta)
+
+
+def sweep_f64(rows, k, a, a_row, a_column, b, b_row, c, c_row, groups, stream, alpha, beta):
+    sweep_kernel(rows, k, a, a_row, a_column, b, b_row, c, c_row, groups, stream, alpha, beta)
 
 
 def part_f32(job, part, space, shared):
@@ -72,50 +82,61 @@ def settled(job, threads):
     settle_at(get(get(job, word.TABLE), word.SETTLE), job, threads)
 
 
+# Sizes up to which a product in plain rows needs no thought.
+QUICK = 64
 ONE = int(np.float64(1).view(np.int64))
 
 
 @register_jitable
-def extent(x):
-    """Below and above: the addresses between which an array's elements lie."""
-    low = high = x.ctypes.data
-    for size, stride in zip(x.shape, x.strides):
-        if stride < 0:
-            low += (size - 1) * stride
-        else:
-            high += (size - 1) * stride
-    return low, high + x.itemsize
+def disjoint(
+    one, rows, row, columns, column, other, others_rows, others_row, others_columns, others_column, unit
+):
+    """Whether two arrays, each an address, sizes and strides, certainly have no byte in common."""
+    low = one + min(0, (rows - 1) * row) + min(0, (columns - 1) * column)
+    high = one + max(0, (rows - 1) * row) + max(0, (columns - 1) * column) + unit
+    others_low = other + min(0, (others_rows - 1) * others_row) + min(0, (others_columns - 1) * others_column)
+    others_high = (
+        other + max(0, (others_rows - 1) * others_row) + max(0, (others_columns - 1) * others_column) + unit
+    )
+    return high <= others_low or others_high <= low
 
 
 def plain(a, b, c, hub, table, threads):
     """C <- A B for three arrays. Returns 0; 1 where they need more care (or memory) than this takes."""
-    (m, k), n = a.shape, b.shape[1]
+    (m, k), n, unit = a.shape, b.shape[1], c.itemsize
+    a_row, a_column = a.strides
+    b_row, b_column = b.strides
+    c_row, c_column = c.strides
+    a_at, b_at, c_at = address_of(a), address_of(b), address_of(c)
     if b.shape[0] != k or c.shape[0] != m or c.shape[1] != n or m == 0 or n == 0 or k == 0:
         return 1
-    if n > 1 and c.strides[1] != c.itemsize:
+    if n > 1 and c_column != unit:
         return 1
-    c_low, c_high = extent(c)
-    a_low, a_high = extent(a)
-    b_low, b_high = extent(b)
-    if (c_low < a_high and a_low < c_high) or (c_low < b_high and b_low < c_high):
+    if not disjoint(c_at, m, c_row, n, c_column, a_at, m, a_row, k, a_column, unit):
+        return 1
+    if not disjoint(c_at, m, c_row, n, c_column, b_at, k, b_row, n, b_column, unit):
         return 1
     job = job_on_stack()
     put(job, word.M, m)
     put(job, word.N, n)
     put(job, word.K, k)
-    put(job, word.A, a.ctypes.data)
-    put(job, word.A_ROW, a.strides[0])
-    put(job, word.A_COLUMN, a.strides[1])
-    put(job, word.B, b.ctypes.data)
-    put(job, word.B_ROW, b.strides[0])
-    put(job, word.B_COLUMN, b.strides[1])
-    put(job, word.C, c.ctypes.data)
-    put(job, word.C_ROW, c.strides[0])
-    put(job, word.C_COLUMN, c.strides[1])
+    put(job, word.A, a_at)
+    put(job, word.A_ROW, a_row)
+    put(job, word.A_COLUMN, a_column)
+    put(job, word.B, b_at)
+    put(job, word.B_ROW, b_row)
+    put(job, word.B_COLUMN, b_column)
+    put(job, word.C, c_at)
+    put(job, word.C_ROW, c_row)
+    put(job, word.C_COLUMN, c_column)
     put(job, word.ALPHA, ONE)
     put(job, word.BETA, 0)
-    put(job, word.UNIT, c.itemsize)
+    put(job, word.UNIT, unit)
     put(job, word.TABLE, table)
     put(job, word.EPILOGUE, 0)
-    settle_at(get(table, word.SETTLE), job, threads)
-    return do_job(hub, job)
+    put(job, word.HUB, hub)
+    if unit == a_column == b_column and k <= QUICK and m * n * k <= QUICK**3 and n >= QUICK // 4:
+        settle_small(job)  # what `settle` decides of these, in a tenth of the time
+    else:
+        settle_at(get(table, word.SETTLE), job, threads)
+    return do_job(job)

@@ -1,7 +1,8 @@
-"""The plan of a product: which path, what is packed, how it is cut among threads. Decided from shapes and strides alone.
+"""The plan of a product: which path, what is packed, how it is cut among threads. Decided from shapes and strides
+alone.
 
-Costs are in cycles of one core's FMA unit working on whole vectors, roughly: a product of m x n x k takes m k cycles for
-each vector of columns. What is compared is always two ways to do the same product, so that only ratios matter.
+Costs are in cycles of one core's FMA unit working on whole vectors, roughly: a product of m x n x k takes m k cycles
+for each vector of columns. What is compared is always two ways to do the same product, so that only ratios matter.
 """
 
 from __future__ import annotations
@@ -11,34 +12,39 @@ from numba.extending import register_jitable
 from gemm.micro.job import (
     A_COLUMN,
     A_ROW,
+    A_SPACE,
     B_COLUMN,
     B_IN_PLACE,
+    B_NEAR,
     B_ROW,
     BLOCK_K,
-    BLOCK_M,
     BLOCK_N,
     C_COLUMN,
     C_ROW,
+    DEEPEST,
     DOTS,
     EPILOGUE,
     FEW_ROWS,
     MOST_COLUMNS,
     MOST_DEPTH,
-    MOST_ROWS,
     PACK_A,
     PACK_B,
     PATH,
+    ROWS,
     SHARED,
     SPACE,
     SPLIT_K,
     SPLIT_M,
     SPLIT_N,
+    STREAM,
+    SWEEPS,
     TABLE,
     TILES,
     UNIT,
     WORTH_A_THREAD,
     A,
     B,
+    C,
     K,
     M,
     N,
@@ -50,12 +56,13 @@ from gemm.micro.tile import lanes_of, rows_of
 SUMMING = 8
 # Strides that are a multiple of this put the rows of a tile on the same few sets of the first cache.
 ALIASING = 512
-# The deepest strip, and the elements of workspace that one of A takes; not a multiple of a page, so that the first lines
-# of the workspaces of A and B are not in the same cache set.
-DEEPEST = 2048
-A_SPACE = DEEPEST * 32 + 32
 # Elements of k at a time, for inner products: 16 KiB of float32 stay in the first cache.
 DOT_DEPTH = 4096
+# k up to which C is written along its rows, so many of them at a time; and bytes of C from which on, not read, it is
+# written past the caches.
+SHALLOW = 64
+SWEEP_ROWS = 4
+BEYOND_CACHES = 8 << 20
 # Bytes of partial C's, all parts together, that a split of k may leave to be added up.
 MOST_PARTIAL = 1 << 20
 # How much worse than an even split into rectangles of C may be before k is split.
@@ -121,7 +128,7 @@ def choose_path(job, lanes):
 
 
 @register_jitable
-def choose_packing(job, rows, table):
+def choose_packing(job, lanes, rows, table):
     """PACK_A, PACK_B and the block sizes."""
     m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
     a_row, a_column = get(job, A_ROW), get(job, A_COLUMN)
@@ -129,9 +136,19 @@ def choose_packing(job, rows, table):
     if get(job, PATH) == DOTS:
         put(job, PACK_A, 0)
         put(job, PACK_B, 1 if b_row != unit else 0)
-        put(job, BLOCK_M, m)
         put(job, BLOCK_N, n)
         put(job, BLOCK_K, DOT_DEPTH)
+        return
+    put(job, STREAM, 0)
+    if k <= SHALLOW and get(job, B_COLUMN) == unit and n >= 4 * lanes:
+        put(job, PATH, SWEEPS)
+        put(job, PACK_A, 0)
+        put(job, PACK_B, 0)
+        put(job, ROWS, SWEEP_ROWS)
+        put(job, BLOCK_N, n)
+        put(job, BLOCK_K, k)
+        lined = (get(job, C) | get(job, C_ROW)) % 64 == 0
+        put(job, STREAM, 1 if lined and k >= 4 and m * n * unit >= BEYOND_CACHES else 0)
         return
     pack_b = b_column != unit
     if m > get(table, FEW_ROWS) and k * n * unit > get(table, B_IN_PLACE):
@@ -141,11 +158,17 @@ def choose_packing(job, rows, table):
         pack_a = (a_column != unit or a_row % ALIASING == 0) and m * k * unit > 32768
     put(job, PACK_A, 1 if pack_a else 0)
     put(job, PACK_B, 1 if pack_b else 0)
-    put(job, BLOCK_M, get(table, MOST_ROWS))
-    put(job, BLOCK_N, get(table, MOST_COLUMNS) if pack_b else n)
+    put(job, ROWS, 0)
     depth = get(table, MOST_DEPTH)
     stretches = (k + depth - 1) // depth
-    put(job, BLOCK_K, min(DEEPEST, ((k + stretches - 1) // stretches + 7) // 8 * 8))
+    depth = min(DEEPEST, ((k + stretches - 1) // stretches + 7) // 8 * 8)
+    columns = get(table, MOST_COLUMNS)
+    if (
+        not pack_b
+    ):  # what is read as it lies should stay in L2 for all strips of A; a single strip reads it once
+        columns = n if m <= rows else max(128, get(table, B_NEAR) // (depth * unit) // 128 * 128)
+    put(job, BLOCK_N, columns)
+    put(job, BLOCK_K, depth)
 
 
 @register_jitable
@@ -185,15 +208,15 @@ def choose_parts(job, threads, lanes, table):
 @register_jitable
 def choose_space(job, rows, lanes):
     """SPACE: bytes of workspace that one part needs."""
-    m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
+    n, k, unit = get(job, N), get(job, K), get(job, UNIT)
     depth = min(k, get(job, BLOCK_K)) + lanes
     if get(job, PATH) == DOTS:
         space = n * (depth * unit + 256) if get(job, PACK_B) else 0
-    else:
-        space = A_SPACE * unit
+    elif get(job, PATH) == TILES:
+        space = A_SPACE * unit if get(job, PACK_A) or get(job, PACK_B) else 0
         if get(job, PACK_B):
             space += depth * (min(n, get(job, BLOCK_N)) + 2 * lanes) * unit
-    put(job, SPACE, space + 4096)
+    put(job, SPACE, (space + 4095) // 4096 * 4096)
 
 
 @register_jitable
@@ -201,6 +224,22 @@ def settle(job, threads, kind):
     """Decide everything that a job leaves open once its operands, alpha and beta are written down."""
     lanes, rows, table = lanes_of(kind), rows_of(kind), get(job, TABLE)
     choose_path(job, lanes)
-    choose_packing(job, rows, table)
+    choose_packing(job, lanes, rows, table)
     choose_parts(job, threads, lanes, table)
     choose_space(job, rows, lanes)
+
+
+@register_jitable
+def settle_small(job):
+    """What `settle` decides of a small product whose operands lie row by row: one part, nothing packed."""
+    put(job, PATH, TILES)
+    put(job, PACK_A, 0)
+    put(job, PACK_B, 0)
+    put(job, ROWS, 0)
+    put(job, BLOCK_N, get(job, N))
+    put(job, BLOCK_K, get(job, K))
+    put(job, SPLIT_M, 1)
+    put(job, SPLIT_N, 1)
+    put(job, SPLIT_K, 1)
+    put(job, SPACE, 0)
+    put(job, SHARED, 0)

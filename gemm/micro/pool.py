@@ -8,9 +8,9 @@ All of it is one block of memory, the hub, which native code reaches by its addr
     the lock   one job at a time; who finds it taken does all parts himself
     slots      workspaces, each taken while a product runs in it and kept for the next
 
-A worker that finds nothing to do looks at the ticket for some 50 microseconds and then sleeps until it changes. Nothing here
-is Numba's own threading: its omp layer does not survive a fork, and its workqueue no second caller. A forked child has no
-workers and multiplies alone.
+A worker that finds nothing to do looks at the ticket for some 50 microseconds and then sleeps until it changes.
+Nothing here is Numba's own threading: its omp layer does not survive a fork, and its workqueue no second caller. A
+forked child has no workers and multiplies alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gemm.micro.hub import (
     TICKET,
     WORKERS,
 )
-from gemm.micro.job import PART, SHARED, SPACE, SPLIT_K, SPLIT_M, SPLIT_N, TABLE
+from gemm.micro.job import HUB, PART, SHARED, SPACE, SPLIT_K, SPLIT_M, SPLIT_N, TABLE
 from gemm.micro.memory import (
     WORD,
     add_to,
@@ -120,10 +120,14 @@ def together(hub, job, parts, space):
 
 
 @register_jitable
-def do_job(hub, job):
+def do_job(job):
     """Do a job. Returns 0, or 1 where there was no memory for its workspace."""
     parts = get(job, SPLIT_M) * get(job, SPLIT_N) * get(job, SPLIT_K)
     needed = parts * get(job, SPACE) + get(job, SHARED)
+    hub = get(job, HUB)
+    if needed == 0:
+        together(hub, job, parts, 0)
+        return 0
     slot = take_slot(hub, needed)
     if slot >= 0:
         together(hub, job, parts, get(hub, slot + ADDRESS))
@@ -135,6 +139,11 @@ def do_job(hub, job):
     together(hub, job, parts, space)
     release(space)
     return 0
+
+
+def do_small_job(job):
+    """Do a job of one part that needs no workspace: nothing but the jump."""
+    jump(get(get(job, TABLE), PART), job, 0, 0, 0)
 
 
 def work(hub):

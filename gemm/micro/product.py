@@ -1,7 +1,7 @@
 """The product: operands become a job, and a job becomes one call of native code.
 
-Compiled, and cached on disk: the parts of a product for each dtype (the large ones, reached by address), and what settles a
-job, does it, and is a worker's life. A second process loads them.
+Compiled, and cached on disk: the parts of a product for each dtype (the large ones, reached by address), and what
+settles a job, does it, and is a worker's life. A second process loads them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from gemm.threads import get_threads
 Array = np.ndarray
 
 FUSES = frozenset({"bias", "aux_out", *job.CODES, *(f"grad:{name}" for name in job.CODES)})
+
+
+# Multiply-adds up to which a product keeps the interpreter's lock: 5 microseconds, and giving it up takes 0.04.
+SMALL = 64**3
 
 
 class Hub:
@@ -91,7 +95,8 @@ class Native:
         from gemm.micro import native, pool
 
         word = types.int64
-        self.do_job = _entry(pool.do_job, word(word, word))
+        self.do_job = _entry(pool.do_job, word(word))
+        self.do_small_job = _entry(pool.do_small_job, types.void(word), nogil=False)
         self.work = _entry(pool.work, types.void(word))
         self.stop = _entry(pool.stop, types.void(word))
         self.settled = _entry(native.settled, types.void(word, word))
@@ -102,16 +107,28 @@ def native() -> Native:
     return Native()
 
 
-# dtype -> its compiled code for `plain`, and the address of its table
-_plain: dict[Any, tuple[Callable[..., int], int]] = {}
+# What is compiled for each dtype: name, integers and numbers among its arguments.
+CODE = (
+    ("part", 4, 0),
+    ("tile", 13, 2),
+    ("dot", 10, 2),
+    ("sweep", 11, 2),
+    ("pack", 9, 0),
+    ("finish", 5, 0),
+    ("settle", 2, 0),
+)
+CHARACTERS = {"float32": "f", "float64": "d"}
+# A dtype's character -> its compiled code for `plain`, and the address of its table
+_plain: dict[str, tuple[Callable[..., int], int]] = {}
 
 
 def table(dtype: str) -> int:
     """The address of the dtype's table: its code (compiled now, if it is not yet) and its block sizes."""
-    if np.dtype(dtype) not in _plain:
+    char = CHARACTERS[dtype]
+    if char not in _plain:
         with _compiling:
             _compile(dtype)
-    return _plain[np.dtype(dtype)][1]
+    return _plain[char][1]
 
 
 _compiling = threading.Lock()
@@ -124,23 +141,21 @@ def _compile(dtype: str) -> None:
 
     words = blocking.table(dtype)
     word, element, of = types.int64, getattr(types, dtype), {"float32": "f32", "float64": "f64"}[dtype]
-    for name, integers, numbers in (
-        ("part", 4, 0), ("tile", 13, 2), ("dot", 10, 2), ("pack", 9, 0), ("finish", 5, 0), ("settle", 2, 0),
-    ):  # fmt: skip
+    for name, integers, numbers in CODE:
         made = cfunction(getattr(code, f"{name}_{of}"), types.void(*[word] * integers, *[element] * numbers))
         _made.append(made)
         words[getattr(job, name.upper())] = made.address
     read, written = (types.Array(element, 2, "A", readonly=only) for only in (True, False))
     plain = _entry(code.plain, word(read, read, written, word, word, word))
-    _plain[np.dtype(dtype)] = plain, _address(words)
+    _plain[CHARACTERS[dtype]] = plain, _address(words)
 
 
 # Compiled code lives as long as the objects that made it.
 _made: list[Any] = []
 
 
-def _entry(function: Any, signature: Any) -> Any:
-    made = cached(function, signature, error_model="numpy")
+def _entry(function: Any, signature: Any, **options: Any) -> Any:
+    made = cached(function, signature, error_model="numpy", **options)
     _made.append(made)
     (compiled,) = made.overloads.values()
     return compiled.entry_point
@@ -177,7 +192,7 @@ def bind(
         m, n, k, _address(a), *a.strides, _address(b), *b.strides, _address(c), *c.strides, 0, 0, unit,
     )  # fmt: skip
     words.view(np.float64)[[job.ALPHA, job.BETA]] = alpha, beta
-    words[job.TABLE] = table(dtype)
+    words[[job.TABLE, job.HUB]] = table(dtype), HUB.address
     if epilogue is not None:
         if not _in_rows(epilogue, c):
             first = bind(a, b, c, alpha=alpha, beta=beta)
@@ -193,7 +208,14 @@ def bind(
             words[[job.AUX_IN, job.AUX_IN_ROW]] = _address(epilogue.aux_in), epilogue.aux_in.strides[0]
     address = _address(words)
     native().settled(address, get_threads())
-    call = Product(native().do_job, HUB.address, address)
+    run = native().do_job
+    if (
+        not words[[job.SPACE, job.SHARED]].any()
+        and m * n * k <= SMALL
+        and words[[job.SPLIT_M, job.SPLIT_N]].max() == 1
+    ):
+        run = native().do_small_job
+    call = Product(run, address)
     call.words, call.operands = words, (a, b, c, epilogue)
     return call
 
@@ -212,9 +234,10 @@ def plain(a: Array, b: Array, out: Array | None = None) -> Array:
         out = np.empty((a.shape[0], b.shape[1]), dtype)
     elif type(out) is not Array or out.dtype is not dtype or out.ndim != 2 or not out.flags.writeable:
         raise ValueError("out is not a plain array of the operands' dtype")
-    if dtype not in _plain:
+    char = dtype.char
+    if char not in _plain:
         table(dtype.name)
-    run, words = _plain[dtype]
+    run, words = _plain[char]
     if run(a, b, out, HUB.address, words, get_threads()):
         raise ValueError("operands that the short way does not take")
     return out

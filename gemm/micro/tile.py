@@ -3,8 +3,8 @@
     C[0:h, 0:w vectors] <- alpha A[0:h, 0:k] B[0:k, 0:w vectors] + beta C
 
 One step of k loads w vectors of a row of B, and for each of h rows broadcasts one element of A and does w FMAs:
-h w multiply-adds of whole vectors for w + h loads, and no stores. The sums never leave their registers until k is at its
-end; with 14 x 2 of them no FMA waits for the one before it.
+h w multiply-adds of whole vectors for w + h loads, and no stores. The sums never leave their registers until k is at
+its end; with 14 x 2 of them no FMA waits for the one before it.
 
     A  is read one element at a time, so it may lie in memory in any way at all: rows, columns, packed. An
        operand's strides are arguments, and a transposed A costs nothing.
@@ -12,8 +12,8 @@ end; with 14 x 2 of them no FMA waits for the one before it.
        makes it so (`packing.py`).
     C  likewise. Its last vector is masked, so the edge of C needs no other code than its middle.
 
-Packing A rides along. The first tile to read a strip of A may leave a packed copy behind, with stores that fit between
-its FMAs and cost next to nothing; the tiles after it read the copy (`loops.py`).
+Packing A rides along. The first tile to read a strip of A may leave a packed copy behind, with stores that fit
+between its FMAs and cost next to nothing; the tiles after it read the copy (`loops.py`).
 
 One such function is emitted for each height from 1 row to all that the registers hold and for each width, as LLVM
 vector instructions: left to the compiler's own vectoriser, the sums would not stay in registers.
@@ -49,9 +49,8 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
         return module.globals[name]
     made = function(module, name, [I64] * 10 + [element] * 2)
     k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta = made.args
-    entry, loop, done, fresh, update, end = (
-        made.append_basic_block(label) for label in ("entry", "loop", "done", "fresh", "update", "end")
-    )
+    blocks = ("entry", "loop", "done", "scaling", "ready", "fresh", "update", "end")
+    entry, loop, done, scaling, ready, fresh, update, end = map(made.append_basic_block, blocks)
     builder = ir.IRBuilder(entry)
     emit = Emitter(builder, shape.dtype, shape.lanes, shape.fma)
     step = shape.lanes * emit.size
@@ -59,6 +58,10 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     pointers = [builder.add(a, builder.mul(a_row, word(row))) for row in range(0, rows, SHARED)]
     ahead_a, ahead_b = (builder.mul(stride, word(AHEAD)) for stride in (a_column, b_row))
     enough = builder.sub(k, word(rows - 1))
+    # Whole lines that are written and not read need not come at all.
+    lined = builder.icmp_signed("==", builder.and_(builder.or_(c, c_row), word(63)), word(0))
+    unread = builder.and_(lined, builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0)))
+    c_first, c_step = builder.select(unread, b, c), builder.select(unread, word(0), c_row)
     builder.branch(loop)
 
     builder.position_at_end(loop)
@@ -75,7 +78,7 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
         0, wide * step, 64
     ):  # C comes while the loop runs, a row at a step: all at once would hold up A and B
         emit.prefetch(emit.offset(c_coming, j), write=True)
-    c_next = builder.select(builder.icmp_signed(">", left, enough), builder.add(c_coming, c_row), c_coming)
+    c_next = builder.select(builder.icmp_signed(">", left, enough), builder.add(c_coming, c_step), c_coming)
     sums_next = []
     for row in range(rows):
         at = builder.add(a_at[row // SHARED], builder.mul(a_row, word(row % SHARED)))
@@ -90,7 +93,7 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     for phi, first, following in [
         (left, k, left_next),
         (b_at, b, builder.add(b_at, b_row)),
-        (c_coming, c, c_next),
+        (c_coming, c_first, c_next),
         (kept_at, kept, emit.offset(kept_at, rows * emit.size)),
         *((phi, first, builder.add(phi, a_column)) for phi, first in zip(a_at, pointers)),
         *((phi, emit.zero, x) for row in zip(sums, sums_next) for phi, x in zip(*row)),
@@ -100,19 +103,27 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     builder.cbranch(builder.icmp_signed(">", left_next, word(0)), loop, done)
 
     builder.position_at_end(done)
-    scale, keep = emit.splat(alpha), emit.splat(beta)
+    one = ir.Constant(element, 1.0)
+    builder.cbranch(builder.fcmp_ordered("==", alpha, one), ready, scaling)
+    builder.position_at_end(scaling)
+    scale = emit.splat(alpha)
+    scaled = [[builder.fmul(x, scale) for x in row] for row in sums_next]
+    builder.branch(ready)
+    builder.position_at_end(ready)
+    results = [
+        [emit.either((x, done), (y, scaling)) for x, y in zip(*pair)] for pair in zip(sums_next, scaled)
+    ]
+    keep_c = emit.splat(beta)
     builder.cbranch(builder.fcmp_ordered("==", beta, ir.Constant(element, 0.0)), fresh, update)
     for block in (fresh, update):
         builder.position_at_end(block)
         row_of_c = c
-        for row in sums_next:
+        for row in results:
             for j, x in enumerate(row):
                 at, mask = emit.offset(row_of_c, j * step), last if j == wide - 1 else None
-                if block is fresh:  # beta = 0: C is not read
-                    emit.store(builder.fmul(x, scale), at, mask)
-                else:
-                    kept = builder.fmul(emit.load(at, mask), keep)
-                    emit.store(emit.multiply_add(x, scale, kept), at, mask)
+                if block is update:  # with beta = 0, C is not read
+                    x = emit.multiply_add(emit.load(at, mask), keep_c, x)
+                emit.store(x, at, mask)
             row_of_c = builder.add(row_of_c, c_row)
         builder.branch(end)
     builder.position_at_end(end)

@@ -9,6 +9,7 @@ import pytest
 
 from bench.host import cgroups, environment, hardware
 from bench.records import finite
+from gemm import processor
 
 KNOWN = (
     "cpu", "frequency", "governor", "numa", "memory_bytes", "swap_bytes", "kernel", "libc", "kernel_options",
@@ -146,7 +147,7 @@ def test_caches_are_counted_with_those_who_share_them(tmp_path, monkeypatch):
     topology = tmp_path / "cpu/cpu0/topology"
     topology.mkdir()
     (topology / "thread_siblings_list").write_text("0,2\n")
-    monkeypatch.setattr(hardware, "SYSTEM", tmp_path)
+    monkeypatch.setattr(processor, "SYSTEM", tmp_path)
     monkeypatch.setattr(hardware, "_cpus", lambda: [0, 1, 2, 3])
     assert environment.caches() == {"L1d": 48 << 10, "L2": 2 << 20, "L3": 36 << 20}
     assert environment.cache_instances() == {"L1d": 2, "L2": 2, "L3": 2}
@@ -159,8 +160,8 @@ def test_caches_are_counted_with_those_who_share_them(tmp_path, monkeypatch):
 
 def test_on_a_machine_that_tells_nothing_nothing_is_raised(tmp_path, monkeypatch):
     """No /sys, no /proc, no lscpu, no git: None or empty, and the record can still be written."""
-    monkeypatch.setattr(hardware, "SYSTEM", tmp_path)
-    monkeypatch.setattr(hardware, "PROC", tmp_path)
+    monkeypatch.setattr(processor, "SYSTEM", tmp_path)
+    monkeypatch.setattr(processor, "PROC", tmp_path)
     monkeypatch.setattr(environment, "read", lambda path: None)
     monkeypatch.setenv("PATH", "")
     found = environment.environment("run", [])
