@@ -103,7 +103,7 @@ def _emit(module: Any, shape: Tile, rows: int, columns: int) -> Any:
         phi.add_incoming(x, between)
         phi.add_incoming(y, few)
         vectors.append(phi)
-    totals = [builder.fmul(emit.total(x), alpha) for x in vectors]
+    totals = [builder.fmul(x, alpha) for x in emit.totals(vectors)]
     places = [
         builder.add(c, builder.add(builder.mul(c_row, word(i)), builder.mul(c_column, word(j))))
         for i, j in pairs

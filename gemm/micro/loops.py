@@ -164,28 +164,30 @@ def dots(job, i0, i1, j0, j1, p0, p1, c, c_row, c_column, alpha, beta, space):
 
 
 @register_jitable
-def sweeps(job, i0, i1, j0, j1, alpha, beta):
-    """The same along rows of C, all of k at once; what is left of a row's last vectors goes by tiles."""
-    unit, table = get(job, UNIT), get(job, TABLE)
-    k, lanes = get(job, K), lanes_of(alpha)
-    a_row, a_column, b_row, c_row = get(job, A_ROW), get(job, A_COLUMN), get(job, B_ROW), get(job, C_ROW)
+def sweeps(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta):
+    """The same along rows of C; what is left of a row's last vectors goes by tiles."""
+    one, unit, table, lanes = one_of(alpha), get(job, UNIT), get(job, TABLE), lanes_of(alpha)
+    a_row, a_column, b_row, block_k = get(job, A_ROW), get(job, A_COLUMN), get(job, B_ROW), get(job, BLOCK_K)
     groups = (j1 - j0) // (WIDE * lanes)
     rest = j0 + groups * WIDE * lanes
     i = i0
     while i < i1:
         high = sweep_rows(min(i1 - i, get(job, ROWS)), alpha)
-        a_at, c_at = get(job, A) + i * a_row, get(job, C) + i * c_row
-        if groups:
-            sweep_at(
-                get(table, SWEEP), high, k, a_at, a_row, a_column, get(job, B) + j0 * unit, b_row,
-                c_at + j0 * unit, c_row, groups, get(job, STREAM), alpha, beta,
-            )  # fmt: skip
-        if rest < j1:
-            tile_at(
-                get(table, TILE), high, (j1 - rest + lanes - 1) // lanes, KEEP_NOTHING, k, a_at, a_row, a_column,
-                get(job, B) + rest * unit, b_row, c_at + rest * unit, c_row, j1 - rest, 0, alpha, beta,
-            )  # fmt: skip
-        if get(job, EPILOGUE):
+        c_at = c + i * c_row
+        for pp in range(p0, p1, block_k):
+            depth, keep_c = min(block_k, p1 - pp), beta if pp == p0 else one
+            a_at, b_at = get(job, A) + i * a_row + pp * a_column, get(job, B) + pp * b_row
+            if groups:
+                sweep_at(
+                    get(table, SWEEP), high, depth, a_at, a_row, a_column, b_at + j0 * unit, b_row,
+                    c_at + j0 * unit, c_row, groups, get(job, STREAM), alpha, keep_c,
+                )  # fmt: skip
+            if rest < j1:
+                tile_at(
+                    get(table, TILE), high, (j1 - rest + lanes - 1) // lanes, KEEP_NOTHING, depth, a_at, a_row,
+                    a_column, b_at + rest * unit, b_row, c_at + rest * unit, c_row, j1 - rest, 0, alpha, keep_c,
+                )  # fmt: skip
+        if get(job, EPILOGUE) and get(job, SPLIT_K) == 1:
             finish_at(get(table, FINISH), job, i, i + high, j0, j1)
         i += high
 
@@ -219,7 +221,7 @@ def part_of(job, part, space, shared, one):
         if get(job, PATH) == DOTS:
             dots(job, 0, get(job, M), 0, get(job, N), 0, get(job, K), c, c_row, c_column, alpha, beta, space)
         elif get(job, PATH) == SWEEPS:
-            sweeps(job, 0, get(job, M), 0, get(job, N), alpha, beta)
+            sweeps(job, 0, get(job, M), 0, get(job, N), 0, get(job, K), c, c_row, alpha, beta)
         else:
             tiles(job, 0, get(job, M), 0, get(job, N), 0, get(job, K), c, c_row, alpha, beta, space)
         return
@@ -237,6 +239,6 @@ def part_of(job, part, space, shared, one):
     if path == DOTS:
         dots(job, i0, i1, j0, j1, p0, p1, c, c_row, c_column, alpha, beta, space)
     elif path == SWEEPS:
-        sweeps(job, i0, i1, j0, j1, alpha, beta)
+        sweeps(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta)
     else:
         tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space)

@@ -53,18 +53,25 @@ from gemm.micro.memory import get, put
 from gemm.micro.tile import lanes_of, rows_of
 
 # An inner product's vector of sums is added up and written in about this many cycles.
-SUMMING = 8
+SUMMING = 4
 # Strides that are a multiple of this put the rows of a tile on the same few sets of the first cache.
 ALIASING = 512
+# Rows that the sets of a first cache with eight ways hold, beside a line of B.
+WAYS = 7
 # Elements of k at a time, for inner products: 16 KiB of float32 stay in the first cache.
 DOT_DEPTH = 4096
 # k up to which C is written along its rows, so many of them at a time; and bytes of C from which on, not read, it is
 # written past the caches.
 SHALLOW = 64
 SWEEP_ROWS = 4
+# Rows of B that are read at once where C is a single row: streams that the hardware follows.
+STREAMS = 8
 BEYOND_CACHES = 8 << 20
 # Bytes of partial C's, all parts together, that a split of k may leave to be added up.
 MOST_PARTIAL = 1 << 20
+# Parts for each thread, and how many times over the work must pay for a thread before there are more than one.
+PIECES = 4
+MANY_TIMES = 8
 # How much worse than an even split into rectangles of C may be before k is split.
 UNEVEN = 5 / 4
 
@@ -140,13 +147,13 @@ def choose_packing(job, lanes, rows, table):
         put(job, BLOCK_K, DOT_DEPTH)
         return
     put(job, STREAM, 0)
-    if k <= SHALLOW and get(job, B_COLUMN) == unit and n >= 4 * lanes:
+    if (k <= SHALLOW or m == 1) and b_column == unit and n >= 4 * lanes:
         put(job, PATH, SWEEPS)
         put(job, PACK_A, 0)
         put(job, PACK_B, 0)
         put(job, ROWS, SWEEP_ROWS)
         put(job, BLOCK_N, n)
-        put(job, BLOCK_K, k)
+        put(job, BLOCK_K, SHALLOW if k <= SHALLOW else STREAMS)
         lined = (get(job, C) | get(job, C_ROW)) % 64 == 0
         put(job, STREAM, 1 if lined and k >= 4 and m * n * unit >= BEYOND_CACHES else 0)
         return
@@ -158,7 +165,8 @@ def choose_packing(job, lanes, rows, table):
         pack_a = (a_column != unit or a_row % ALIASING == 0) and m * k * unit > 32768
     put(job, PACK_A, 1 if pack_a else 0)
     put(job, PACK_B, 1 if pack_b else 0)
-    put(job, ROWS, 0)
+    # Rows of A that fall on the same cache sets, read as they lie: no more at a time than a set has ways.
+    put(job, ROWS, 0 if pack_a or a_column != unit or a_row % 1024 else WAYS)
     depth = get(table, MOST_DEPTH)
     stretches = (k + depth - 1) // depth
     depth = min(DEEPEST, ((k + stretches - 1) // stretches + 7) // 8 * 8)
@@ -182,18 +190,22 @@ def choose_parts(job, threads, lanes, table):
     moved = (m * k + k * n + 2 * m * n) * unit
     if threads < 2 or 2 * m * n * k // (32 // unit) + 2 * moved < get(table, WORTH_A_THREAD):
         return
+    # More parts than threads, where they are large: a core that is held up takes fewer of them.
+    work = 2 * m * n * k // (32 // unit) + 2 * moved
+    pieces = threads * PIECES if work > PIECES * MANY_TIMES * get(table, WORTH_A_THREAD) else threads
     wide = 1 if get(job, PATH) == DOTS else lanes
     packing_a, packing_b = get(job, PACK_A) + 1, get(job, PACK_B) + 1
     best, best_down = 1 << 62, 1
-    for down in range(1, threads + 1):
-        across = threads // down
+    for down in range(1, pieces + 1):
+        across = pieces // down
         rows = (m + down - 1) // down
         columns = ((n + wide - 1) // wide + across - 1) // across * wide
-        # what one part multiplies, and what it copies or fetches
-        cost = rows * columns * k // lanes + (columns * k * packing_b + rows * k * packing_a) // 4
+        # what all parts multiply, one after another on each thread, and what they copy or fetch
+        rounds = (down * across + threads - 1) // threads
+        cost = rounds * (rows * columns * k // lanes + (columns * k * packing_b + rows * k * packing_a) // 4)
         if cost < best:
             best, best_down = cost, down
-    down, across = best_down, threads // best_down
+    down, across = best_down, pieces // best_down
     even = m * n * k // (lanes * threads)
     apart = m * n * unit * threads
     summing = m * n * threads

@@ -50,8 +50,8 @@ class Hub:
             self[hub.STOP] = 0
             work = native().work
             self.workers = [
-                threading.Thread(target=work, args=(self.address,), name="numba-micro", daemon=True)
-                for _ in range(count)
+                threading.Thread(target=work, args=(self.address, me), name="numba-micro", daemon=True)
+                for me in range(1, count + 1)
             ]
             for worker in self.workers:
                 worker.start()
@@ -97,7 +97,7 @@ class Native:
         word = types.int64
         self.do_job = _entry(pool.do_job, word(word))
         self.do_small_job = _entry(pool.do_small_job, types.void(word), nogil=False)
-        self.work = _entry(pool.work, types.void(word))
+        self.work = _entry(pool.work, types.void(word, word))
         self.stop = _entry(pool.stop, types.void(word))
         self.settled = _entry(native.settled, types.void(word, word))
 
