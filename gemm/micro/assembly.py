@@ -91,7 +91,7 @@ def in_listing(dtype: str) -> list[tuple[int, int, int]]:
 
 
 def loops(text: str, name: str) -> list[list[str]]:
-    """The instructions of each innermost loop of a function that multiplies. ValueError: not in this listing."""
+    """The instructions of each innermost loop with FMAs of a function. ValueError: it is not in this listing."""
     start = re.search(rf"^{name}:", text, re.MULTILINE)
     if start is None:
         raise ValueError(f"the listing has no {name}")
@@ -110,7 +110,7 @@ def loops(text: str, name: str) -> list[list[str]]:
     found = [
         [line for line in lines[first:last] if not line.endswith(":")] for first, last in sorted(set(inner))
     ]
-    return [loop for loop in found if any(re.match(r"v?f?n?(madd|mul|dp)|vfn?m", line) for line in loop)]
+    return [loop for loop in found if any(FMA.match(line.split("\t")[0]) for line in loop)]
 
 
 def count(instructions: list[str], *, frame: bool = False) -> Loop:
