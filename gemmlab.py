@@ -36,7 +36,7 @@ reports.commands.register(app)
 
 # The main job's network: small enough for digits. Its products are a sweep's default: the ladder's sizes.
 NETWORK: dict[str, Any] = {"arch": "64-256-128-10", "batch": 128, "data": "digits"}
-NETWORK_KERNELS = ("numba-ikj", "numba-blocked", "blas")
+NETWORK_KERNELS = ("numba-blocked", "numba-micro", "blas")
 
 
 @app.callback(invoke_without_command=True)

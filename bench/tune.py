@@ -58,26 +58,27 @@ class Stage:
 
 
 WAKING = ("worth_a_thread",)
-# The three products of a layer with 784 inputs and 512 outputs at batch 128, and few rows, stand beside squares that
-# are larger than a block in each direction, or not.
+# Blocks: squares larger than a block in each direction, or whose B is about as large as L2; few rows for a large B; and
+# the three products of a layer with 784 inputs and 512 outputs at batch 128. Threads: what takes as long as waking.
 STAGES = (
     Stage(
         tuple(name for name in Blocks._fields if name not in WAKING), False,
-        (*_squares(192, 256, 384, 768, 1024, 1280), (512, 512, 512, "tt"), (128, 512, 784, "nn"),
-         (784, 512, 128, "tn"), (128, 784, 512, "nt"), (32, 1024, 512, "nn"), (96, 1024, 1024, "nn")),
-        (*_squares(320, 1000, 2048), (64, 2048, 1024, "nn")), 0.8,
+        (*_squares(192, 256, 352, 432, 560, 768, 1024, 1280), (512, 512, 512, "tt"), (128, 512, 784, "nn"),
+         (784, 512, 128, "tn"), (128, 784, 512, "nt"), (32, 1024, 512, "nn"), (48, 768, 1024, "nn"),
+         (72, 1024, 768, "nn"), (96, 1024, 1024, "nn")),
+        (*_squares(320, 480, 600, 1000, 2048), (40, 1024, 1024, "nn"), (64, 2048, 1024, "nn")), 0.8,
     ),
     Stage(
         WAKING, True,
-        (*_squares(32, 48, 64, 96, 128), (128, 10, 64, "nn"), (16, 256, 256, "nn"), (32, 128, 64, "tn")),
-        (*_squares(80), (64, 32, 128, "nn"), (128, 64, 10, "nt")), 0.2,
+        (*_squares(32, 48, 64, 88, 96, 128, 160), (128, 10, 64, "nn"), (16, 256, 256, "nn"), (32, 128, 64, "tn")),
+        (*_squares(80, 104, 144), (64, 32, 128, "nn"), (128, 64, 10, "nt")), 0.2,
     ),
 )  # fmt: skip
 
 # Next to a size are these multiples of it ...
 FACTORS = (1 / 2, 2 / 3, 3 / 2, 2)
-# ... and what is given to one may be taken from others, so that blocks keep their bytes.
-TRADES = {"depth": ("near", "columns")}
+# ... and what is given to one may be taken from others, so that a packed block of B keeps its bytes.
+TRADES = {"depth": ("columns",)}
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,7 @@ def neighbours(dtype: str, name: str, blocks: Blocks) -> list[Blocks]:
     found = []
     for factor in FACTORS:
         found.append(blocks._replace(**{name: scaled(name, factor)}))
-        paid = {o: scaled(o, 1 / factor) for o in TRADES.get(name, ()) if o in blocks._fields}
+        paid = {other: scaled(other, 1 / factor) for other in TRADES.get(name, ())}
         found.append(found[-1]._replace(**paid))
     return [
         one for one in dict.fromkeys(found) if one != blocks and not blocking.refused(one._asdict(), dtype)

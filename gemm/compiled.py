@@ -44,7 +44,7 @@ def compiled(function: Callable[..., Any], arguments: str, dtype: str, **options
     return cached(function, signature, **options)
 
 
-def cached(function: Callable[..., Any], signature: Any, **options: Any) -> Callable[..., Any]:
+def cached(function: Callable[..., Any], signature: Any, **options: Any) -> Any:
     """`numba.njit` for one signature, without the GIL (unless told otherwise), cached in this room's folder."""
     import numba
 

@@ -1,10 +1,9 @@
 """Block sizes as data: from the caches by a model, or from this machine's tuning file.
 
-The model is that of Low et al. (Analytical Modeling Is Enough for High-Performance BLIS, ACM TOMS 43, 2016), each block
-in its cache, with the roles that A and B have in `loops.py` and with what was measured here in place of one of its
-assumptions: the strip of A that is used again and again need not stay in L1 for its own sake. (On a Zen 4 a depth of
-512 is 1 to 3 % faster than 256 in either dtype, although a strip of A is then as large as L1, in float64 twice as
-large: what a short depth costs is reading and writing C more often.)
+The model gives each block its cache, as that of Low et al. does (Analytical Modeling Is Enough for High-Performance
+BLIS, ACM TOMS 43, 2016), with the roles that A and B have in `loops.py`: a block of B is for L3 where it is packed, for
+L2 where it is read as it lies; A is packed a strip at a time and has no block. L1 decides nothing: strips pass through
+it, and a depth for which they would stay there has C read and written too often.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gemm.micro.host import BYTES, Tile, tile
 Array = np.ndarray
 
 # Bytes, where the system does not tell: what even old processors have for each core.
-UNKNOWN = {"L1d": 32 << 10, "L2": 256 << 10, "L3": 8 << 20}
+UNKNOWN = {"L2": 256 << 10, "L3": 8 << 20}
 # The deepest that the model makes a block.
 DEEP = 1024
 # Bytes of packed B, at most, however large the caches (cores may share them): the workspace is a few MiB per thread.
@@ -92,13 +91,13 @@ def origin(dtype: str) -> str:
 def model(shape: Tile, caches: Mapping[str, int] | None = None) -> Blocks:
     """Block sizes that follow from the register tile and the caches.
 
-    caches  bytes of each level, {"L1d": ..., "L2": ..., "L3": ...}; default: this machine's
+    caches  bytes of levels, {"L2": ..., "L3": ...}, more are not looked at; default: this machine's
     """
     if caches is None:
         from gemm import processor
 
         caches = processor.caches()
-    _, l2, l3 = (caches.get(level) or size for level, size in UNKNOWN.items())
+    l2, l3 = (caches.get(level) or size for level, size in UNKNOWN.items())
     unit = BYTES[shape.dtype]
     # A strip of A and one of B, both as long as k is deep, are a fifth of L2 and stream through L1; beyond DEEP, that C
     # is read and written once in so many multiply-adds is felt no more.
@@ -120,7 +119,8 @@ def model(shape: Tile, caches: Mapping[str, int] | None = None) -> Blocks:
 
 def workspace(blocks: Blocks, shape: Tile) -> int:
     """Bytes that a thread needs for a block of B and a strip of A, at most (`plan.choose_space`)."""
-    return (blocks.depth * (blocks.columns + shape.columns) + job.A_SPACE) * BYTES[shape.dtype]
+    deepest = blocks.depth + 7 + shape.lanes  # a depth is rounded up to eights
+    return (deepest * (blocks.columns + shape.columns) + job.A_SPACE) * BYTES[shape.dtype]
 
 
 def refused(sizes: Mapping[str, Any], dtype: str) -> str | None:

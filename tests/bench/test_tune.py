@@ -151,14 +151,14 @@ def test_candidates_are_timed_where_they_differ_and_nowhere_else():
     """What a block larger than the product would do is what the product does anyway."""
     model = blocking.model(tile("float32"))
     shallow = model._replace(depth=16)
-    wider = model._replace(rows=2 * model.rows, columns=2 * model.columns)
+    wider = model._replace(near=2 * model.near, columns=2 * model.columns, in_place=2 * model.in_place)
     kept = gemm.get_threads()
     try:
-        timed = Candidates([Problem(40, 40, 40), Problem(40, 40, 8)], 1)
+        timed = Candidates([Problem(40, 40, 80), Problem(40, 40, 8)], 1)
         base, twin, first, second = timed.sample([model, model, shallow, wider])
     finally:
         gemm.set_threads(kept)
-    assert set(first) == {"40x40x40 float32"} == set(base) == set(twin), (base, first)
+    assert set(first) == {"40x40x80 float32"} == set(base) == set(twin), (base, first)
     assert second == {}
     assert all(seconds > 0 for seconds in (*base.values(), *twin.values(), *first.values()))
 
@@ -212,9 +212,40 @@ def test_neighbours_are_block_sizes_next_to_the_models(dtype, name):
     assert any(getattr(one, name) > getattr(model, name) for one in found)
     for one in found:
         assert blocking.refused(one._asdict(), dtype) is None
-        assert (one.rows % shape.rows, one.columns % shape.columns) == (0, 0)
-    smallest = blocking.Blocks(shape.rows, shape.columns, 8, 1, 1, 1)
+        assert (one.columns % shape.columns, one.depth % 8) == (0, 0)
+    smallest = blocking.Blocks(1, shape.columns, 8, 1, 1, 1)
     assert smallest not in neighbours(dtype, name, smallest)
+
+
+def test_a_deeper_block_of_b_may_be_a_narrower_one():
+    """Of as many elements; and it may be as wide as it was."""
+    model = blocking.model(tile("float32"))
+    half = [one for one in neighbours("float32", "depth", model) if one.depth == model.depth // 2]
+    assert [one.columns for one in half] == [model.columns, 2 * model.columns]
+    assert {one._replace(depth=model.depth, columns=model.columns) for one in half} == {model}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stage", tuner.STAGES, ids=("blocks", "threads"))
+def test_thresholds_are_searched_where_they_decide(dtype, stage):
+    """With an L2 of 1 MiB there is a shape between each and any of its neighbours, so that all of these are timed."""
+    start = blocking.Blocks(1 << 19, 32 * tile(dtype).columns, 512, 1 << 20, 56, 10**6)
+    kept, before = gemm.get_threads(), blocking.used().get(dtype)
+    try:
+        gemm.set_threads(1 + stage.every_core)
+        operands = [problem.operands() for problem in tuner._problems(stage.shapes, dtype)]
+
+        def jobs(blocks):
+            blocking.use(dtype, blocks)
+            return [gemm.prepare(*arrays, kernel="numba-micro").words.tolist() for arrays in operands]
+
+        expected = jobs(start)
+        for name in {"in_place", "few_rows", "worth_a_thread"} & set(stage.fields):
+            for one in neighbours(dtype, name, start):
+                assert jobs(one) != expected, tuner.changes(start, one)
+    finally:
+        gemm.set_threads(kept)
+        blocking.use(dtype, before or blocking.chosen(dtype))
 
 
 # --- the whole

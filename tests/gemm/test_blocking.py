@@ -11,7 +11,7 @@ import pytest
 
 import gemm
 from gemm import processor
-from gemm.micro import blocking, tuning
+from gemm.micro import blocking, job, tuning
 from gemm.micro.blocking import Blocks
 from gemm.micro.host import BYTES, Tile, tile
 
@@ -34,9 +34,9 @@ def of(host, dtype):
 
 
 def test_a_zen_4_gets_what_was_found_by_hand():
-    """float64's rows apart, which make no difference between 112 and 224."""
-    assert blocking.model(*of("Zen 4", "float32")) == Blocks(224, 2048, 512, 128 * KiB, 56, 1_000_000)
-    assert blocking.model(*of("Zen 4", "float64")) == Blocks(112, 1024, 512, 128 * KiB, 56, 1_000_000)
+    """4 MiB of packed B at most, half of L2 for what is read as it lies."""
+    assert blocking.model(*of("Zen 4", "float32")) == Blocks(512 * KiB, 1024, 1024, MiB, 56, 1_000_000)
+    assert blocking.model(*of("Zen 4", "float64")) == Blocks(512 * KiB, 592, 872, MiB, 56, 1_000_000)
 
 
 @pytest.mark.parametrize("dtype", BYTES)
@@ -46,13 +46,14 @@ def test_every_block_lies_in_its_cache(host, dtype):
     shape, caches = of(host, dtype)
     blocks, unit = blocking.model(shape, caches), BYTES[dtype]
     assert blocking.refused(blocks._asdict(), dtype) is None
-    assert (blocks.rows % shape.rows, blocks.columns % shape.columns, blocks.depth % 8) == (0, 0, 0)
+    assert (blocks.columns % shape.columns, blocks.depth % 8) == (0, 0)
     assert blocking.workspace(blocks, shape) <= 6 * MiB
     if host not in ("unknown", "tiny"):
         assert 256 <= blocks.depth <= 1024
-        assert blocks.rows * blocks.depth * unit <= caches["L2"] // 2
+        strips = (shape.rows + shape.columns) * blocks.depth * unit
+        assert strips + blocks.near <= 3 / 4 * caches["L2"]
         assert blocks.columns * blocks.depth * unit <= caches.get("L3", 32 * MiB) // 4
-        assert blocks.rows >= 8 * shape.rows
+        assert blocks.columns >= 8 * shape.columns
 
 
 def test_larger_caches_never_make_smaller_blocks_of_b():
@@ -60,6 +61,23 @@ def test_larger_caches_never_make_smaller_blocks_of_b():
     shape, caches = of("Haswell", "float32")
     small, large = (blocking.model(shape, caches | {"L3": size * MiB}) for size in (4, 64))
     assert small.columns < large.columns
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("depth", [8, 13, 1000, 2048])
+def test_no_product_asks_for_more_than_the_workspace(dtype, depth):
+    """Up to whole pages, where B is packed or A and B are; so what `refused` allows is what a thread gets."""
+    shape, before = tile(dtype), blocking.used().get(dtype)
+    blocks = Blocks(4096, 3 * shape.columns + 5, depth, 1, 1, 10**6)
+    try:
+        blocking.use(dtype, blocks)
+        b, c = np.empty((3000, 600), dtype), np.empty((128, 600), dtype)
+        left = np.empty((128, 3000), dtype), np.empty((3000, 128), dtype).T
+        asked = [gemm.prepare(a, b, c, kernel="numba-micro").words[job.SPACE] for a in left]
+    finally:
+        blocking.use(dtype, before or blocking.chosen(dtype))
+    allowed = blocking.workspace(blocks, shape)
+    assert all(allowed / 2 < space <= allowed + 4095 for space in asked), (asked, allowed)
 
 
 def test_nothing_of_the_machine_is_read_when_gemm_is_imported(tmp_path):
@@ -86,7 +104,7 @@ def file(monkeypatch, tmp_path):
     tuning.tuned.cache_clear()
 
 
-SIZES = {"rows": 28, "columns": 64, "depth": 40, "in_place": 1, "few_rows": 1, "worth_a_thread": 10**6}
+SIZES = {"near": 4096, "columns": 64, "depth": 40, "in_place": 1, "few_rows": 1, "worth_a_thread": 10**6}
 
 
 def entry(**changed):
@@ -99,7 +117,7 @@ def whole(*entries, **changed):
 
 def test_the_entry_of_this_processor_is_used(file):
     """Whatever other machines have theirs in the same file; a dtype without has the model's."""
-    other = entry(blocks={"float32": SIZES | {"rows": 14}}, cpu=tuning.cpu() | {"stepping": "other"})
+    other = entry(blocks={"float32": SIZES | {"near": 8192}}, cpu=tuning.cpu() | {"stepping": "other"})
     file.write_text(whole(other, entry(), other))
     assert blocking.chosen("float32") == Blocks(**SIZES)
     assert blocking.chosen("float64") == blocking.model(tile("float64"))
@@ -111,8 +129,8 @@ def test_the_entry_of_this_processor_is_used(file):
 def test_other_block_sizes_have_another_name(file):
     """So that records of two tunings are told apart."""
     names = set()
-    for rows in (14, 28):
-        file.write_text(whole(entry(blocks={"float32": SIZES | {"rows": rows}})))
+    for near in (4096, 8192):
+        file.write_text(whole(entry(blocks={"float32": SIZES | {"near": near}})))
         tuning.tuned.cache_clear()
         names.add(blocking.origin("float32"))
     assert len(names) == 2
@@ -127,7 +145,7 @@ FAULTS = {
     "not text": (lambda: "\0\1\2", "damaged, not JSON"),
     "nested without end": (lambda: "[" * 100_000, "damaged, not JSON"),
     "endless": (lambda: " " * (tuning.LONGEST + 1), "is longer than any tuning file"),
-    "another file": (lambda: '{"rows": 224}', "no tuning file of gemmlab's"),
+    "another file": (lambda: '{"depth": 512}', "no tuning file of gemmlab's"),
     "another version": (lambda: whole(entry(), schema=2), "of schema 2, and this gemmlab reads 1"),
     "no entries": (lambda: whole(entry(), entries={}), "without a list of entries"),
     "no blocks": (lambda: whole(entry(blocks=3)), "an entry without block sizes"),
@@ -140,16 +158,22 @@ FAULTS = {
         lambda: whole(entry(cpu=tuning.cpu() | {"caches": {"L1d": 1}})),
         "no block sizes for this processor",
     ),
-    "zero": (with_sizes(rows=0), "rows is 0, no whole number"),
+    "zero": (with_sizes(near=0), "near is 0, no whole number"),
     "negative": (with_sizes(in_place=-1), "in_place is -1, no whole number"),
     "not a number": (with_sizes(columns="many"), "columns is 'many', no whole number"),
     "NaN": (with_sizes(columns=float("nan")), "columns is nan, no whole number"),
     "true": (with_sizes(columns=True), "columns is True, no whole number"),
     "half": (with_sizes(columns=64.5), "columns is 64.5, no whole number"),
     "huge": (with_sizes(few_rows=1 << 62), "few_rows is 4611686018427387904, no whole number"),
-    "deep": (with_sizes(depth=10**6), "depth is 1000000, more than 65536"),
+    "deep": (with_sizes(depth=10**6), "depth is 1000000, more than 2048"),
     "too much space": (with_sizes(columns=1 << 24), "a thread's workspace would be"),
-    "a size more": (with_sizes(height=3), "they name rows, columns"),
+    "a size of an earlier kernel's": (
+        lambda: whole(
+            entry(blocks={"float32": {"rows": 224} | {k: v for k, v in SIZES.items() if k != "near"}})
+        ),
+        "they name rows, columns, depth, in_place, few_rows, worth_a_thread, not near, columns",
+    ),
+    "a size more": (with_sizes(height=3), "they name near, columns"),
 }
 
 
@@ -214,7 +238,7 @@ for dtype in ("float32", "float64"):
     expected = a @ b
     for x, y in ((a, b), (np.asfortranarray(a), b), (a, np.asfortranarray(b))):
         assert (gemm.matmul(x, y, kernel="numba-micro") == expected).all(), dtype
-print(blocking.used()["float32"].rows, blocking.origin("float32"))
+print(blocking.used()["float32"].near, blocking.origin("float32"))
 """
 
 
@@ -223,7 +247,7 @@ def test_a_process_multiplies_with_the_files_block_sizes(file):
     file.write_text(whole(entry(blocks={"float32": SIZES, "float64": SIZES})))
     done = subprocess.run([sys.executable, "-W", "error", "-c", PRODUCT], capture_output=True, text=True)
     assert done.stderr == ""
-    assert done.stdout.split() == ["28", blocking.origin("float32")]
+    assert done.stdout.split() == ["4096", blocking.origin("float32")]
 
 
 def test_block_sizes_in_use_are_known():

@@ -12,8 +12,8 @@ from gemm.ladder import cublas
 from gemm.registry import find
 
 LADDER = [
-    "python", "numpy-dot", "numba-ijk", "numba-ikj", "numba-blocked", "blas", "cblas:openblas", "cblas:mkl",
-    "cblas:blis", "cblas:atlas", "cblas:reference", "cblas:numpy", "torch", "cublas",
+    "python", "numpy-dot", "numba-ijk", "numba-ikj", "numba-blocked", "numba-micro", "blas", "cblas:openblas",
+    "cblas:mkl", "cblas:blis", "cblas:atlas", "cblas:reference", "cblas:numpy", "torch", "cublas",
 ]  # fmt: skip
 
 
