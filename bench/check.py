@@ -22,13 +22,17 @@ from gemm.conformance import Fault, Verdict, examine
 TIMEOUT_S = 600.0
 
 
-def check(kernel: str, timeout: float = TIMEOUT_S) -> Verdict:
+def check(kernel: str, timeout: float = TIMEOUT_S, *, at_random: int = 0, seed: int = 0) -> Verdict:
     """Examine a kernel in a process of its own. Raises UnknownKernel, KernelUnavailable.
 
-    timeout  seconds; a kernel that takes longer gets a fault that says so
+    timeout          seconds; a kernel that takes longer gets a fault that says so
+    at_random, seed  so many problems drawn at random as well (`gemm.drawn`)
 
-    Raises ValueError for a timeout that is no number of seconds.
+    Raises ValueError for a timeout that is no number of seconds, for a negative count or seed.
     """
+    for what, number in (("at_random", at_random), ("seed", seed)):
+        if number < 0:
+            raise ValueError(f"{what} = {number} must be a whole number from 0 up")
     if not 0 < timeout < threading.TIMEOUT_MAX:
         raise ValueError(f"timeout = {timeout:g} must be a number of seconds above 0")
     name = kernel
@@ -38,7 +42,7 @@ def check(kernel: str, timeout: float = TIMEOUT_S) -> Verdict:
             raise gemm.KernelUnavailable(f"kernel {name!r} is not available here: {found.reason}")
     with tempfile.TemporaryFile() as log:  # no pipe: a kernel that writes more than a pipe holds would hang
         child = subprocess.Popen(
-            [sys.executable, "-m", "bench.check", name],
+            [sys.executable, "-m", "bench.check", name, str(at_random), str(seed)],
             stdout=subprocess.PIPE, stderr=log, env=environment(), process_group=0,
         )  # fmt: skip
         watchdog = threading.Timer(timeout, end_group, [child])
@@ -99,7 +103,8 @@ def main() -> None:
     except (gemm.UnknownKernel, gemm.KernelUnavailable) as error:
         tell({"refused": str(error)})
         return
-    tell({"verdict": asdict(examine(kernel, progress))})
+    at_random, seed = map(int, sys.argv[2:])
+    tell({"verdict": asdict(examine(kernel, progress, at_random=at_random, seed=seed))})
 
 
 if __name__ == "__main__":

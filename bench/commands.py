@@ -39,11 +39,15 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
     def check(
         kernel: Annotated[str, typer.Argument(help="A kernel's name, or path/to/file.py:function.")],
         timeout: Annotated[float, typer.Option(help="Seconds that it may take.")] = 600.0,
+        random: Annotated[
+            int, typer.Option(help="So many problems drawn at random as well (sizes 0 to 300, any strides).")
+        ] = 0,
+        seed: Annotated[int, typer.Option(help="Of the random problems.")] = 0,
         cblas: Cblas = None,
         as_json: Json = False,
     ) -> None:
         """Is a kernel right? Every rule of the contract, in a process of its own."""
-        _check(kernel, timeout, as_json)
+        _check(kernel, timeout, random, seed, as_json)
 
     @app.command()
     def sweep(
@@ -290,12 +294,12 @@ def _resume(folder: Path) -> Run:
     return bench.resume(folder, live())
 
 
-def _check(kernel: str, timeout: float, as_json: bool) -> None:
+def _check(kernel: str, timeout: float, random: int, seed: int, as_json: bool) -> None:
     from dataclasses import asdict
 
     from bench.check import check
 
-    verdict = check(kernel, timeout)
+    verdict = check(kernel, timeout, at_random=random, seed=seed)
     if as_json:
         _print_json(asdict(verdict) | {"passed": verdict.passed})
     elif verdict.passed:

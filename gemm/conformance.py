@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from gemm.correctness import (
     significand_problems,
 )
 from gemm.diagnosis import explain, explain_precision, special_values
+from gemm.drawn import Drawn, Failure, draw, judge, shrink
 from gemm.guards import OUTSIDE, Guards
 from gemm.kernel import Kernel
 from gemm.problems import Problem, lay_out
@@ -57,29 +59,44 @@ class Verdict:
 
 
 class _Wrong(Exception):
-    def __init__(self, rule: str, problem: Problem, sentence: str) -> None:
+    def __init__(self, rule: str, problem: Problem | Drawn, sentence: str) -> None:
         super().__init__(sentence)
         self.fault = Fault(rule, str(problem), sentence)
 
 
-def examine(kernel: str | Kernel, progress: Progress | None = None, most: int = 3) -> Verdict:
+def examine(
+    kernel: str | Kernel,
+    progress: Progress | None = None,
+    most: int = 3,
+    *,
+    at_random: int = 0,
+    seed: int = 0,
+) -> Verdict:
     """Put every rule of the contract to a kernel.
 
-    progress  called with (trial, problem) before each problem: after a crash it tells what was tried last
-    most      stop after this many faults; each trial reports its first
+    progress   called with (trial, problem) before each problem: after a crash it tells what was tried last
+    most       stop after this many faults; each trial reports its first
+    at_random  so many problems drawn at random as well (`gemm.drawn`), by `seed`; these change the process's threads
     """
     examiner = _Examiner(get(kernel), progress or (lambda trial, problem: None))
     faults = []
-    for trial in TRIALS:
+    trials: tuple[Any, ...] = TRIALS
+    if at_random:
+        trials += (partial(_at_random, count=at_random, seed=seed),)
+    for trial in trials:
         try:
             for problem in trial(examiner):
                 examiner.count += 1
-                examiner.progress(trial.__name__.strip("_"), str(problem))
+                examiner.progress(_name(trial), str(problem))
         except _Wrong as wrong:
             faults.append(wrong.fault)
             if len(faults) == most or wrong.fault.sentence == OUTSIDE:
                 break  # (memory is damaged: what followed would mean nothing)
     return Verdict(examiner.kernel.name, tuple(faults), examiner.count, examiner.worst)
+
+
+def _name(trial: Any) -> str:
+    return str(getattr(trial, "func", trial).__name__).strip("_")
 
 
 def large(dtype: str) -> Problem:
@@ -416,6 +433,33 @@ def _after_fork(on: _Examiner) -> Iterator[Problem]:
         hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
         how = f"hangs (for {FORK_SECONDS} s)" if hung else f"fails (wait status {status})"
         raise _Wrong("contract", problem, f"{how} in a child process after a fork")
+
+
+THREADS = (1, 2, 3)
+IN_A_ROW = 250  # problems on the same number of threads: setting it takes longer than a small product
+
+
+def _at_random(on: _Examiner, count: int, seed: int) -> Iterator[Drawn]:
+    from gemm import get_threads, set_threads
+
+    threads = get_threads()
+    try:
+        for number in range(count):
+            if number % IN_A_ROW == 0:
+                set_threads(THREADS[number // IN_A_ROW % len(THREADS)])
+            drawn = draw(seed, number)
+            if drawn.dtype not in on.dtypes:
+                continue
+            yield drawn
+            found = judge(on.kernel, drawn)
+            if isinstance(found, Failure):
+                least, found = shrink(on.kernel, drawn, found)
+                raise _Wrong(
+                    found.rule, least, f"{found.sentence} (from problem {number} of seed {seed}: {drawn})"
+                )
+            on.worst = max(on.worst, found)
+    finally:
+        set_threads(threads)
 
 
 TRIALS: tuple[Callable[[_Examiner], Iterator[Problem]], ...] = (

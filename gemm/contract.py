@@ -136,6 +136,15 @@ def _bind(
         own = (epilogue.bias, epilogue.aux_out, epilogue.aux_in)
         if any(x is not None and np.may_share_memory(x, out) for x in own):
             raise ValueError("an array of the epilogue shares memory with out; give it memory of its own")
+        kept = epilogue.aux_out
+        if kept is not None and not getattr(kept.flags, "writeable", True):
+            raise ValueError("epilogue aux_out is read-only; give an array that can be written")
+        if kept is not None and any(
+            np.may_share_memory(kept, x) for x in (a, b, epilogue.bias) if x is not None
+        ):
+            raise ValueError(
+                "epilogue aux_out shares memory with a, b or the bias; give it memory of its own"
+            )
 
     alpha, beta = (float(dtype.type(scalar)) for scalar in (alpha, beta))  # as sgemm and dgemm take them
     if kernel.device == "cuda" and not any(on_device):

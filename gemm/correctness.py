@@ -92,9 +92,17 @@ def reference(
             exact = np.zeros((m, n), bool)
             exact[exact_rows] = exact[:, exact_columns] = True
             bound[~exact] *= 1 + doubt
-        if epilogue is not None:
-            c, bound = _after(epilogue, c, bound, u)
-    return Reference(c, bound)
+    right = Reference(c, bound)
+    return right if epilogue is None else finished(right, epilogue, a.dtype, accumulator)
+
+
+def finished(
+    right: Reference, epilogue: Epilogue, dtype: np.dtype, accumulator: str | None = None
+) -> Reference:
+    """The reference after an epilogue, whose own error is added to the bound (aux_out is left to the caller)."""
+    u = max(float(np.finfo(name).eps) / 2 for name in (dtype, accumulator or dtype))
+    with np.errstate(all="ignore"):
+        return Reference(*_after(epilogue, right.c, right.bound, u))
 
 
 def _underflow(k: int, alpha: float, b: np.ndarray, dtype: np.dtype) -> float | np.ndarray:
@@ -190,7 +198,7 @@ def accumulator_of(signature: Signature | None, dtype: str) -> str:
 
 
 def _after(epilogue: Epilogue, c: np.ndarray, bound: np.ndarray, u: float) -> tuple[np.ndarray, np.ndarray]:
-    """The reference and its bound after an epilogue (aux_out is left to the caller)."""
+    """C and its bound after an epilogue."""
     wide = Epilogue(
         bias=None if epilogue.bias is None else epilogue.bias.astype(np.float64),
         activation=epilogue.activation,

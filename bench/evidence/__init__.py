@@ -6,6 +6,8 @@
     python -m bench.evidence.order       A then B and B then A give the same ratio
     python -m bench.evidence.idle        what a waiting neighbour costs that is not stopped
     python -m bench.evidence.harness     the lab's time per call against a hand-written loop's; its own overhead
+    python -m bench.evidence.crowd       eight Python threads at once, for a minute, every product checked
+    python -m bench.evidence.first       a first product: compiled, from the cache, and what follows
 
 Each prints what it found. `bench/README.md` says what they gave on one machine.
 """

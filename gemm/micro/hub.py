@@ -4,8 +4,8 @@ from __future__ import annotations
 
 # The hub's words, each on a cache line of its own (two, for processors that fetch them in pairs).
 LINE = 16
-LOCK, TICKET, JOB, SPACE_AT, DONE, SLEEPERS, STOP, WORKERS = range(0, 8 * LINE, LINE)
-SLOTS = 8 * LINE
+LOCK, TICKET, JOB, SPACE_AT, SPACES, DONE, SLEEPERS, STOP, WORKERS = range(0, 9 * LINE, LINE)
+SLOTS = 9 * LINE
 # How many products may run at once with workspaces that are kept; more make their own and give it back.
 MOST_SLOTS = 64
 BUSY, ADDRESS, CAPACITY = 0, 1, 2

@@ -69,6 +69,9 @@ STREAMS = 8
 BEYOND_CACHES = 8 << 20
 # Bytes of partial C's, all parts together, that a split of k may leave to be added up.
 MOST_PARTIAL = 1 << 20
+# Parts for each thread, and how many times over the work must pay for a thread before there are more than one.
+PIECES = 4
+MANY_TIMES = 8
 # How much worse than an even split into rectangles of C may be before k is split.
 UNEVEN = 5 / 4
 
@@ -163,7 +166,7 @@ def choose_packing(job, lanes, rows, table):
     put(job, PACK_A, 1 if pack_a else 0)
     put(job, PACK_B, 1 if pack_b else 0)
     # Rows of A that fall on the same cache sets, read as they lie: no more at a time than a set has ways.
-    put(job, ROWS, 0 if pack_a or a_column != unit or a_row % 1024 else WAYS)
+    put(job, ROWS, 0 if pack_a or a_column != unit or a_row % 1024 else min(WAYS, rows))
     depth = get(table, MOST_DEPTH)
     stretches = (k + depth - 1) // depth
     depth = min(DEEPEST, ((k + stretches - 1) // stretches + 7) // 8 * 8)
@@ -187,18 +190,22 @@ def choose_parts(job, threads, lanes, table):
     moved = (m * k + k * n + 2 * m * n) * unit
     if threads < 2 or 2 * m * n * k // (32 // unit) + 2 * moved < get(table, WORTH_A_THREAD):
         return
+    # More parts than threads, where they are large: a core that is held up takes fewer of them.
+    work = 2 * m * n * k // (32 // unit) + 2 * moved
+    pieces = threads * PIECES if work > PIECES * MANY_TIMES * get(table, WORTH_A_THREAD) else threads
     wide = 1 if get(job, PATH) == DOTS else lanes
     packing_a, packing_b = get(job, PACK_A) + 1, get(job, PACK_B) + 1
     best, best_down = 1 << 62, 1
-    for down in range(1, threads + 1):
-        across = threads // down
+    for down in range(1, pieces + 1):
+        across = pieces // down
         rows = (m + down - 1) // down
         columns = ((n + wide - 1) // wide + across - 1) // across * wide
-        # what one part multiplies, and what it copies or fetches
-        cost = rows * columns * k // lanes + (columns * k * packing_b + rows * k * packing_a) // 4
+        # what all parts multiply, one after another on each thread, and what they copy or fetch
+        rounds = (down * across + threads - 1) // threads
+        cost = rounds * (rows * columns * k // lanes + (columns * k * packing_b + rows * k * packing_a) // 4)
         if cost < best:
             best, best_down = cost, down
-    down, across = best_down, threads // best_down
+    down, across = best_down, pieces // best_down
     even = m * n * k // (lanes * threads)
     apart = m * n * unit * threads
     summing = m * n * threads

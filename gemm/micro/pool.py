@@ -29,6 +29,7 @@ from gemm.micro.hub import (
     SLEEPERS,
     SLOTS,
     SPACE_AT,
+    SPACES,
     STOP,
     TICKET,
     WORKERS,
@@ -77,36 +78,36 @@ def take_slot(hub, needed):
 
 
 @register_jitable
-def do_parts(hub):
-    """Claim parts of the posted job and do them until none is left."""
+def do_parts(hub, me):
+    """Claim parts of the posted job and do them, in workspace number `me`, until none is left."""
     while True:
         ticket = observe(hub, TICKET)
         part, parts = ticket & 0xFFFF, (ticket >> 16) & 0xFFFF
-        if part >= parts:
+        job, space, spaces = get(hub, JOB), get(hub, SPACE_AT), get(hub, SPACES)
+        if part >= parts or me >= spaces:  # a worker that came after the job has no workspace in it
             return
-        job, space = get(hub, JOB), get(hub, SPACE_AT)
         if replace(hub, TICKET, ticket, ticket + 1):  # the job cannot end before this part is done
             size = get(job, SPACE)
-            jump(get(get(job, TABLE), PART), job, part, space + part * size, space + parts * size)
+            jump(get(get(job, TABLE), PART), job, part, space + me * size, space + spaces * size)
             add_to(hub, DONE, 1)
 
 
 @register_jitable
-def together(hub, job, parts, space):
+def together(hub, job, parts, spaces, space):
     """All parts of a job, with the workers where they are free; alone where they are not."""
-    size = get(job, SPACE)
-    shared = space + parts * size
-    if parts == 1 or get(hub, WORKERS) == 0 or not replace(hub, LOCK, 0, 1):
+    shared = space + spaces * get(job, SPACE)
+    if spaces == 1 or not replace(hub, LOCK, 0, 1):
         for part in range(parts):
-            jump(get(get(job, TABLE), PART), job, part, space + part * size, shared)
+            jump(get(get(job, TABLE), PART), job, part, space, shared)
     else:
         put(hub, JOB, job)
         put(hub, SPACE_AT, space)
+        put(hub, SPACES, spaces)
         publish(hub, DONE, 0)
         publish(hub, TICKET, (((observe(hub, TICKET) >> 32) + 1) << 32) | (parts << 16))
         if observe(hub, SLEEPERS):
             wake(hub + TICKET * WORD, parts - 1)
-        do_parts(hub)
+        do_parts(hub, 0)
         looks = 0
         while observe(hub, DONE) < parts:
             looks += 1
@@ -123,20 +124,21 @@ def together(hub, job, parts, space):
 def do_job(job):
     """Do a job. Returns 0, or 1 where there was no memory for its workspace."""
     parts = get(job, SPLIT_M) * get(job, SPLIT_N) * get(job, SPLIT_K)
-    needed = parts * get(job, SPACE) + get(job, SHARED)
     hub = get(job, HUB)
+    spaces = min(parts, get(hub, WORKERS) + 1)
+    needed = spaces * get(job, SPACE) + get(job, SHARED)
     if needed == 0:
-        together(hub, job, parts, 0)
+        together(hub, job, parts, spaces, 0)
         return 0
     slot = take_slot(hub, needed)
     if slot >= 0:
-        together(hub, job, parts, get(hub, slot + ADDRESS))
+        together(hub, job, parts, spaces, get(hub, slot + ADDRESS))
         publish(hub, slot + BUSY, 0)
         return 0
     space = allocate(needed)  # more callers than slots
     if space == 0:
         return 1
-    together(hub, job, parts, space)
+    together(hub, job, parts, spaces, space)
     release(space)
     return 0
 
@@ -146,13 +148,13 @@ def do_small_job(job):
     jump(get(get(job, TABLE), PART), job, 0, 0, 0)
 
 
-def work(hub):
-    """What a worker does until it is told to stop."""
+def work(hub, me):
+    """What worker `me` (from 1) does until it is told to stop."""
     looks = 0
     while observe(hub, STOP) == 0:
         ticket = observe(hub, TICKET)
         if (ticket & 0xFFFF) < ((ticket >> 16) & 0xFFFF):
-            do_parts(hub)
+            do_parts(hub, me)
             looks = 0
         elif looks < PATIENCE:
             looks += 1

@@ -50,8 +50,8 @@ class Hub:
             self[hub.STOP] = 0
             work = native().work
             self.workers = [
-                threading.Thread(target=work, args=(self.address,), name="numba-micro", daemon=True)
-                for _ in range(count)
+                threading.Thread(target=work, args=(self.address, me), name="numba-micro", daemon=True)
+                for me in range(1, count + 1)
             ]
             for worker in self.workers:
                 worker.start()
@@ -97,7 +97,7 @@ class Native:
         word = types.int64
         self.do_job = _entry(pool.do_job, word(word))
         self.do_small_job = _entry(pool.do_small_job, types.void(word), nogil=False)
-        self.work = _entry(pool.work, types.void(word))
+        self.work = _entry(pool.work, types.void(word, word))
         self.stop = _entry(pool.stop, types.void(word))
         self.settled = _entry(native.settled, types.void(word, word))
 
@@ -118,8 +118,8 @@ CODE = (
     ("settle", 2, 0),
 )
 CHARACTERS = {"float32": "f", "float64": "d"}
-# A dtype's character -> its compiled code for `plain`, and the address of its table
-_plain: dict[str, tuple[Callable[..., int], int]] = {}
+# A dtype's character -> its compiled code for `plain`, the address of its table, and the dtype in this machine's order
+_plain: dict[str, tuple[Callable[..., int], int, np.dtype]] = {}
 
 
 def table(dtype: str) -> int:
@@ -147,7 +147,7 @@ def _compile(dtype: str) -> None:
         words[getattr(job, name.upper())] = made.address
     read, written = (types.Array(element, 2, "A", readonly=only) for only in (True, False))
     plain = _entry(code.plain, word(read, read, written, word, word, word))
-    _plain[CHARACTERS[dtype]] = plain, _address(words)
+    _plain[CHARACTERS[dtype]] = plain, _address(words), np.dtype(dtype)
 
 
 # Compiled code lives as long as the objects that made it.
@@ -237,7 +237,9 @@ def plain(a: Array, b: Array, out: Array | None = None) -> Array:
     char = dtype.char
     if char not in _plain:
         table(dtype.name)
-    run, words = _plain[char]
+    run, words, native_order = _plain[char]
+    if dtype is not native_order:
+        raise ValueError("the operands' bytes are in another machine's order")
     if run(a, b, out, HUB.address, words, get_threads()):
         raise ValueError("operands that the short way does not take")
     return out

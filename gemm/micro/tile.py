@@ -34,8 +34,9 @@ from gemm.micro.host import Tile, tile
 KEEP_NOTHING, KEEP_A = range(2)
 # Variants that leave something behind are made for the tallest tiles only, two vectors wide: those of large products.
 KEEPING_ROWS = 3
-# Steps of k by which the lines of A and B are asked for before they are read: some 450 cycles.
-AHEAD = 16
+# Steps of k by which the lines of A and of B are asked for before they are read: 450 and 900 cycles. B is only brought
+# to L2: in L1 it would push out A before its turn comes.
+AHEAD_A, AHEAD_B = 16, 32
 # Rows of A that share one pointer: x86 and ARM add a register once or twice to an address for nothing, so that
 # 14 rows take 5 pointers and not 14.
 SHARED = 3
@@ -56,7 +57,7 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     step = shape.lanes * emit.size
     last = emit.first(builder.sub(columns, word((wide - 1) * shape.lanes)))
     pointers = [builder.add(a, builder.mul(a_row, word(row))) for row in range(0, rows, SHARED)]
-    ahead_a, ahead_b = (builder.mul(stride, word(AHEAD)) for stride in (a_column, b_row))
+    ahead_a, ahead_b = builder.mul(a_column, word(AHEAD_A)), builder.mul(b_row, word(AHEAD_B))
     enough = builder.sub(k, word(rows - 1))
     # Whole lines that are written and not read need not come at all.
     lined = builder.icmp_signed("==", builder.and_(builder.or_(c, c_row), word(63)), word(0))
@@ -72,12 +73,12 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     sums = [[builder.phi(emit.vector) for _ in range(wide)] for _ in range(rows)]
     b_coming = builder.add(b_at, ahead_b)
     for j in range(0, wide * step, 64):
-        emit.prefetch(emit.offset(b_coming, j))
+        emit.prefetch(emit.offset(b_coming, j), locality=2)
     row_of_b = [emit.load(emit.offset(b_at, j * step), last if j == wide - 1 else None) for j in range(wide)]
     for j in range(
         0, wide * step, 64
     ):  # C comes while the loop runs, a row at a step: all at once would hold up A and B
-        emit.prefetch(emit.offset(c_coming, j), write=True)
+        emit.prefetch(emit.offset(c_coming, j), write=True, locality=2)
     c_next = builder.select(builder.icmp_signed(">", left, enough), builder.add(c_coming, c_step), c_coming)
     sums_next = []
     for row in range(rows):
