@@ -59,7 +59,8 @@ class Stage:
 
 WAKING = ("worth_a_thread",)
 # Blocks: squares larger than a block in each direction, or whose B is about as large as L2; few rows for a large B; and
-# the three products of a layer with 784 inputs and 512 outputs at batch 128. Threads: what takes as long as waking.
+# the three products of a layer with 784 inputs and 512 outputs at batch 128. Threads: what takes as long as waking, or
+# so many times as long that it is cut into more parts than threads.
 STAGES = (
     Stage(
         tuple(name for name in Blocks._fields if name not in WAKING), False,
@@ -70,8 +71,9 @@ STAGES = (
     ),
     Stage(
         WAKING, True,
-        (*_squares(32, 48, 64, 88, 96, 128, 160), (128, 10, 64, "nn"), (16, 256, 256, "nn"), (32, 128, 64, "tn")),
-        (*_squares(80, 104, 144), (64, 32, 128, "nn"), (128, 64, 10, "nt")), 0.2,
+        (*_squares(32, 48, 64, 88, 96, 128, 160, 320, 400, 480), (128, 10, 64, "nn"), (16, 256, 256, "nn"),
+         (32, 128, 64, "tn")),
+        (*_squares(80, 104, 144, 360, 440), (64, 32, 128, "nn"), (128, 64, 10, "nt")), 0.2,
     ),
 )  # fmt: skip
 

@@ -40,7 +40,8 @@ class Blocks(NamedTuple):
     depth           k of both
     in_place        bytes of B up to which it is read as it lies, not packed
     few_rows        rows of C up to which it is not packed either
-    worth_a_thread  FLOPs (and bytes moved) below which a second thread costs more than it brings
+    worth_a_thread  FLOPs (and bytes moved) below which a second thread costs more than it brings; from a multiple of it
+                    on there are more parts than threads (`plan.choose_parts`)
     """
 
     near: int
