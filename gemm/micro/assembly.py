@@ -80,7 +80,7 @@ def listing(dtype: str) -> str:
     function = {"float32": native.tile_f32, "float64": native.tile_f64}[dtype]
     integers = len(inspect.signature(function).parameters) - 2
     signature = types.void(*[types.int64] * integers, *[getattr(types, dtype)] * 2)
-    made: Any = numba.cfunc(signature, nopython=True, error_model="numpy")(function)  # type: ignore[call-arg]  # numba's hints lack it
+    made: Any = numba.cfunc(signature, nopython=True, error_model="numpy")(function)
     return str(made._library.get_asm_str())
 
 

@@ -1,5 +1,6 @@
-"""The plan of a product: which path, what is packed, how it is cut among threads. Decided from shapes and strides
-alone.
+"""The plan of a product: which path, what is packed, how it is cut among threads.
+
+It follows from shapes and strides alone.
 
 Costs are in cycles of one core's FMA unit working on whole vectors, roughly: a product of m x n x k takes m k cycles
 for each vector of columns. What is compared is always two ways to do the same product, so that only ratios matter.
@@ -54,6 +55,8 @@ from gemm.micro.tile import lanes_of, rows_of
 
 # An inner product's vector of sums is added up and written in about this many cycles.
 SUMMING = 4
+# Columns of B that may be packed for inner products: the workspace does not grow with the product.
+NARROW = 32
 # Strides that are a multiple of this put the rows of a tile on the same few sets of the first cache.
 ALIASING = 512
 # Rows that the sets of a first cache with eight ways hold, beside a line of B.
@@ -97,7 +100,7 @@ def by_tiles(m, n, k, b_row, b_column, unit, lanes):
 @register_jitable
 def by_dots(m, n, k, a_column, b_row, unit, lanes):
     """Cycles by inner products; far too many where k does not run along the rows of A."""
-    if a_column != unit:
+    if a_column != unit or (b_row != unit and n > NARROW):
         return 1 << 62
     cost = m * n * ((k + lanes - 1) // lanes + SUMMING)
     return cost if b_row == unit else cost + n * k // 2
