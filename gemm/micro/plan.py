@@ -70,6 +70,9 @@ SWEEP_ROWS = 4
 # Rows of B that are read at once where C is a single row: streams that the hardware follows.
 STREAMS = 8
 BEYOND_CACHES = 8 << 20
+# Bytes of B from which on it is not in any cache; there a strip of it is many short reads from as many pages of memory,
+# and packing, which reads whole rows, pays from the second strip of A on.
+IN_MEMORY = 32 << 20
 # Bytes of partial C's, all parts together, that a split of k may leave to be added up.
 MOST_PARTIAL = 1 << 20
 # Parts for each thread, and how many times over the work must pay for a thread before there are more than one.
@@ -133,7 +136,10 @@ def choose_path(job, lanes):
     tiles = min(kept, turned)
     dots = min(dots_kept, dots_turned)
     put(job, PATH, DOTS if dots < tiles else TILES)
-    if (dots < tiles and dots_turned < dots_kept) or (dots >= tiles and turned < kept):
+    if dots < tiles:
+        if dots_turned < dots_kept or (dots_turned == dots_kept and m < n):  # many rows, few columns
+            turn(job)
+    elif turned < kept:
         turn(job)
 
 
@@ -162,6 +168,8 @@ def choose_packing(job, lanes, rows, table):
         return
     pack_b = b_column != unit
     if m > get(table, FEW_ROWS) and k * n * unit > get(table, B_IN_PLACE):
+        pack_b = True
+    if m > rows and k * n * unit > IN_MEMORY:
         pack_b = True
     pack_a = False
     if n >= 64 and m >= 4:
