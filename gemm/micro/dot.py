@@ -28,6 +28,18 @@ def _side(shape: Tile) -> int:
     return 5 if shape.registers >= 32 else 3
 
 
+# Rows where C has one column: a matrix times a vector reads as many rows at once.
+TALL = 8
+
+
+def variants(shape: Tile) -> list[tuple[int, int]]:
+    """Rows and columns of every variant."""
+    side = range(1, _side(shape) + 1)
+    return [(rows, columns) for rows in side for columns in side] + [
+        (rows, 1) for rows in range(_side(shape) + 1, TALL + 1)
+    ]
+
+
 def _emit(module: Any, shape: Tile, rows: int, columns: int) -> Any:
     """The kernel for rows x columns: (k, a, a_row, b, b_column, c, c_row, c_column, alpha, beta)."""
     element = ir.FloatType() if shape.dtype == "float32" else ir.DoubleType()
@@ -134,13 +146,12 @@ def dot_kernel(_, rows, columns, k, a, a_row, b, b_column, c, c_row, c_column, a
         shape = tile(dtype)
         after = builder.append_basic_block("after")
         jump = builder.switch(builder.add(builder.mul(rows, word(16)), columns), after)
-        for height in range(1, _side(shape) + 1):
-            for width in range(1, _side(shape) + 1):
-                block = builder.append_basic_block(f"dot_{height}x{width}")
-                jump.add_case(word(16 * height + width), block)
-                builder.position_at_end(block)
-                builder.call(_emit(builder.module, shape, height, width), operands)
-                builder.branch(after)
+        for height, width in variants(shape):
+            block = builder.append_basic_block(f"dot_{height}x{width}")
+            jump.add_case(word(16 * height + width), block)
+            builder.position_at_end(block)
+            builder.call(_emit(builder.module, shape, height, width), operands)
+            builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 

@@ -39,8 +39,11 @@ class Tile(NamedTuple):
         return self.vectors * self.lanes
 
     def widest(self, rows: int) -> int:
-        """How many vectors wide a tile of fewer rows may be: rows x w sums, w of B and a broadcast in registers."""
-        fit = (self.registers - 1) // (rows + 1)
+        """How many vectors wide a tile of fewer rows may be: rows x w sums, w of B and a broadcast in registers.
+
+        Where a mask is a vector too (before AVX-512), it takes a register more.
+        """
+        fit = (self.registers - 1 - (self.registers < 32)) // (rows + 1)
         return max(1, min(fit, WIDEST.get(rows, WIDE)))
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from numba import carray
 from numba.extending import register_jitable
 
-from gemm.micro.dot import dot_side
+from gemm.micro.dot import TALL, dot_side
 from gemm.micro.job import (
     A_COLUMN,
     A_ROW,
@@ -151,8 +151,9 @@ def dots(job, i0, i1, j0, j1, p0, p1, c, c_row, c_column, alpha, beta, space):
             b_down = (depth * unit + 63) // 64 * 64 + 64
             pack_at(get(table, PACK), b_at, b_row, b_column, depth, j1 - j0, space, depth, b_down, unit)
             b_at = space
-        for i in range(i0, i1, side):
-            high = min(side, i1 - i)
+        high_most = TALL if j1 - j0 == 1 else side
+        for i in range(i0, i1, high_most):
+            high = min(high_most, i1 - i)
             a_at = get(job, A) + i * a_row + pp * unit
             for j in range(j0, j1, wide):
                 dot_at(

@@ -102,7 +102,7 @@ def disjoint(
 
 
 def plain(a, b, c, hub, table, threads):
-    """C <- A B for three arrays. Returns 0; 1 where they need more care (or memory) than this takes."""
+    """C <- A B for three arrays. Returns 0; 1 where they need more care than this takes."""
     (m, k), n, unit = a.shape, b.shape[1], c.itemsize
     a_row, a_column = a.strides
     b_row, b_column = b.strides
@@ -139,4 +139,5 @@ def plain(a, b, c, hub, table, threads):
         settle_small(job)  # what `settle` decides of these, in a tenth of the time
     else:
         settle_at(get(table, word.SETTLE), job, threads)
-    return do_job(job)
+    do_job(job)
+    return 0

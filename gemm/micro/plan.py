@@ -1,5 +1,6 @@
-"""The plan of a product: which path, what is packed, how it is cut among threads. Decided from shapes and strides
-alone.
+"""The plan of a product: which path, what is packed, how it is cut among threads.
+
+It follows from shapes and strides alone.
 
 Costs are in cycles of one core's FMA unit working on whole vectors, roughly: a product of m x n x k takes m k cycles
 for each vector of columns. What is compared is always two ways to do the same product, so that only ratios matter.
@@ -54,6 +55,8 @@ from gemm.micro.tile import lanes_of, rows_of
 
 # An inner product's vector of sums is added up and written in about this many cycles.
 SUMMING = 4
+# Columns of B that may be packed for inner products: the workspace does not grow with the product.
+NARROW = 32
 # Strides that are a multiple of this put the rows of a tile on the same few sets of the first cache.
 ALIASING = 512
 # Rows that the sets of a first cache with eight ways hold, beside a line of B.
@@ -67,6 +70,9 @@ SWEEP_ROWS = 4
 # Rows of B that are read at once where C is a single row: streams that the hardware follows.
 STREAMS = 8
 BEYOND_CACHES = 8 << 20
+# Bytes of B from which on it is not in any cache; there a strip of it is many short reads from as many pages of memory,
+# and packing, which reads whole rows, pays from the second strip of A on.
+IN_MEMORY = 32 << 20
 # Bytes of partial C's, all parts together, that a split of k may leave to be added up.
 MOST_PARTIAL = 1 << 20
 # Parts for each thread, and how many times over the work must pay for a thread before there are more than one.
@@ -97,7 +103,7 @@ def by_tiles(m, n, k, b_row, b_column, unit, lanes):
 @register_jitable
 def by_dots(m, n, k, a_column, b_row, unit, lanes):
     """Cycles by inner products; far too many where k does not run along the rows of A."""
-    if a_column != unit:
+    if a_column != unit or (b_row != unit and n > NARROW):
         return 1 << 62
     cost = m * n * ((k + lanes - 1) // lanes + SUMMING)
     return cost if b_row == unit else cost + n * k // 2
@@ -130,7 +136,10 @@ def choose_path(job, lanes):
     tiles = min(kept, turned)
     dots = min(dots_kept, dots_turned)
     put(job, PATH, DOTS if dots < tiles else TILES)
-    if (dots < tiles and dots_turned < dots_kept) or (dots >= tiles and turned < kept):
+    if dots < tiles:
+        if dots_turned < dots_kept or (dots_turned == dots_kept and m < n):  # many rows, few columns
+            turn(job)
+    elif turned < kept:
         turn(job)
 
 
@@ -159,6 +168,8 @@ def choose_packing(job, lanes, rows, table):
         return
     pack_b = b_column != unit
     if m > get(table, FEW_ROWS) and k * n * unit > get(table, B_IN_PLACE):
+        pack_b = True
+    if m > rows and k * n * unit > IN_MEMORY:
         pack_b = True
     pack_a = False
     if n >= 64 and m >= 4:

@@ -64,8 +64,11 @@ def take_slot(hub, needed):
     for slot in range(SLOTS, HUB_WORDS, LINE):
         if observe(hub, slot + BUSY) == 0 and replace(hub, slot + BUSY, 0, 1):
             if get(hub, slot + CAPACITY) < needed:
-                if get(hub, slot + ADDRESS):
-                    release(get(hub, slot + ADDRESS))
+                old = get(hub, slot + ADDRESS)
+                put(hub, slot + CAPACITY, 0)
+                put(hub, slot + ADDRESS, 0)  # a child forked meanwhile must not find what is given back
+                if old:
+                    release(old)
                 size = (needed + STEP - 1) // STEP * STEP
                 address = allocate(size)
                 put(hub, slot + ADDRESS, address)
@@ -96,7 +99,7 @@ def do_parts(hub, me):
 def together(hub, job, parts, spaces, space):
     """All parts of a job, with the workers where they are free; alone where they are not."""
     shared = space + spaces * get(job, SPACE)
-    if spaces == 1 or not replace(hub, LOCK, 0, 1):
+    if spaces == 1 or observe(hub, STOP) or not replace(hub, LOCK, 0, 1):
         for part in range(parts):
             jump(get(get(job, TABLE), PART), job, part, space, shared)
     else:
@@ -122,25 +125,24 @@ def together(hub, job, parts, spaces, space):
 
 @register_jitable
 def do_job(job):
-    """Do a job. Returns 0, or 1 where there was no memory for its workspace."""
+    """Do a job. Raises MemoryError where there is no memory for its workspace."""
     parts = get(job, SPLIT_M) * get(job, SPLIT_N) * get(job, SPLIT_K)
     hub = get(job, HUB)
     spaces = min(parts, get(hub, WORKERS) + 1)
     needed = spaces * get(job, SPACE) + get(job, SHARED)
     if needed == 0:
         together(hub, job, parts, spaces, 0)
-        return 0
+        return
     slot = take_slot(hub, needed)
     if slot >= 0:
         together(hub, job, parts, spaces, get(hub, slot + ADDRESS))
         publish(hub, slot + BUSY, 0)
-        return 0
+        return
     space = allocate(needed)  # more callers than slots
     if space == 0:
-        return 1
+        raise MemoryError("there is no memory for the workspace of a product")
     together(hub, job, parts, spaces, space)
     release(space)
-    return 0
 
 
 def do_small_job(job):
@@ -168,9 +170,12 @@ def work(hub, me):
 
 
 def stop(hub):
-    """Tell the workers to stop, the sleeping ones too."""
+    """Tell the workers to stop, the sleeping ones too; jobs from now on go without them."""
     publish(hub, STOP, 1)
+    while not replace(hub, LOCK, 0, 1):  # of the job at hand, parts may still have to be claimed
+        give_way()
     ticket = observe(hub, TICKET)
     # no parts to claim, and not the word that a worker may be about to sleep on
     publish(hub, TICKET, ((ticket >> 32) + 1 << 32) | ((ticket & 0xFFFF) ^ 1))
     wake(hub + TICKET * WORD, 1 << 30)
+    publish(hub, LOCK, 0)

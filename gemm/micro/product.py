@@ -95,7 +95,7 @@ class Native:
         from gemm.micro import native, pool
 
         word = types.int64
-        self.do_job = _entry(pool.do_job, word(word))
+        self.do_job = _entry(pool.do_job, types.void(word))
         self.do_small_job = _entry(pool.do_small_job, types.void(word), nogil=False)
         self.work = _entry(pool.work, types.void(word, word))
         self.stop = _entry(pool.stop, types.void(word))

@@ -36,8 +36,10 @@ def _emit(module: Any, shape: Tile, rows: int) -> Any:
     element = ir.FloatType() if shape.dtype == "float32" else ir.DoubleType()
     made = function(module, name, [I64] * 10 + [element] * 2)
     k, a, a_row, a_column, b, b_row, c, c_row, groups, stream, alpha, beta = made.args
-    blocks = ("entry", "group", "loop", "done", "fresh", "past", "update", "next", "end")
-    entry, group, loop, done, fresh, past, update, after, end = map(made.append_basic_block, blocks)
+    blocks = ("entry", "group", "loop", "done", "scaling", "ready", "fresh", "past", "update", "next", "end")
+    entry, group, loop, done, scaling, ready, fresh, past, update, after, end = map(
+        made.append_basic_block, blocks
+    )
     builder = ir.IRBuilder(entry)
     emit = Emitter(builder, shape.dtype, shape.lanes, shape.fma)
     step = shape.lanes * emit.size
@@ -72,7 +74,15 @@ def _emit(module: Any, shape: Tile, rows: int) -> Any:
     builder.cbranch(builder.icmp_signed(">", depth_next, word(0)), loop, done)
 
     builder.position_at_end(done)
-    scaled = [[builder.fmul(x, scale) for x in row] for row in sums_next]
+    one = ir.Constant(element, 1.0)
+    builder.cbranch(builder.fcmp_ordered("==", alpha, one), ready, scaling)
+    builder.position_at_end(scaling)
+    products = [[builder.fmul(x, scale) for x in row] for row in sums_next]
+    builder.branch(ready)
+    builder.position_at_end(ready)
+    scaled = [
+        [emit.either((x, done), (y, scaling)) for x, y in zip(*pair)] for pair in zip(sums_next, products)
+    ]
     which = builder.switch(builder.add(builder.zext(unread, I32), builder.zext(streaming, I32)), update)
     which.add_case(ir.Constant(I32, 1), fresh)
     which.add_case(ir.Constant(I32, 2), past)

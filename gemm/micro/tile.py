@@ -37,6 +37,8 @@ KEEPING_ROWS = 3
 # Steps of k by which the lines of A and of B are asked for before they are read: 450 and 900 cycles. B is only brought
 # to L2: in L1 it would push out A before its turn comes.
 AHEAD_A, AHEAD_B = 16, 32
+# Sums up to which LLVM unrolls the loop if it is let.
+SMALL = 4
 # Rows of A that share one pointer: x86 and ARM add a register once or twice to an address for nothing, so that
 # 14 rows take 5 pointers and not 14.
 SHARED = 3
@@ -49,6 +51,8 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     if name in module.globals:
         return module.globals[name]
     made = function(module, name, [I64] * 10 + [element] * 2)
+    if rows * wide <= SMALL:
+        made.attributes.add("optsize")  # LLVM would unroll the loop, and run out of registers
     k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta = made.args
     blocks = ("entry", "loop", "done", "scaling", "ready", "fresh", "update", "end")
     entry, loop, done, scaling, ready, fresh, update, end = map(made.append_basic_block, blocks)
@@ -119,8 +123,8 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     for block in (fresh, update):
         builder.position_at_end(block)
         row_of_c = c
-        for row in results:
-            for j, x in enumerate(row):
+        for sums_of_row in results:
+            for j, x in enumerate(sums_of_row):
                 at, mask = emit.offset(row_of_c, j * step), last if j == wide - 1 else None
                 if block is update:  # with beta = 0, C is not read
                     x = emit.multiply_add(emit.load(at, mask), keep_c, x)

@@ -391,7 +391,6 @@ def test_arrays_of_the_other_byte_order():
     np.testing.assert_array_equal(gemm.matmul(A, B, out, kernel=NAME), A @ B)
 
 
-@pytest.mark.xfail(reason="gemm.micro.product.plain knows dtypes by their character")
 def test_two_arrays_of_the_other_byte_order():
     """Of one dtype object, so that the short way sees them first."""
     square = A[:, :3].astype(A.dtype.newbyteorder())
@@ -417,7 +416,6 @@ def capacity():
 MIB = 1 << 20
 
 
-@pytest.mark.xfail(reason="gemm.micro.plan packs all of B's columns for inner products")
 def test_a_workspace_does_not_grow_with_the_rows_of_a_gradient(threads):
     """X.T @ dZ for a dZ by columns: few columns, many features."""
     threads(1)

@@ -64,10 +64,6 @@ def test_eight_callers_at_once(threads, count):
     assert found.products > 100
 
 
-LOSES_PARTS = "gemm.micro.pool.stop writes the ticket while a product has parts to claim: it never ends"
-
-
-@pytest.mark.xfail(reason=LOSES_PARTS, strict=False)  # by chance only
 def test_eight_callers_while_the_threads_change():
     """The pool is taken down and put up again under them, thousands of times."""
     program = """
@@ -78,7 +74,6 @@ def test_eight_callers_while_the_threads_change():
     assert child(program, 15) == (0, "[] True True\n", "")
 
 
-@pytest.mark.xfail(reason=LOSES_PARTS)
 def test_the_pool_is_taken_down_in_the_middle_of_a_product():
     """Parts that nobody has begun are still done."""
     program = """
@@ -286,7 +281,6 @@ def peak():
 
 
 @LINUX
-@pytest.mark.xfail(reason="nobody looks at what gemm.micro.pool.do_job returns")
 @pytest.mark.parametrize(
     "how", ["gemm.matmul(x, x, c, kernel=NAME)", "gemm.matmul(x, x, c, kernel=NAME, alpha=2.0)"]
 )
