@@ -1,11 +1,10 @@
-"""The five loops around the micro-kernel.
+"""The loops around the micro-kernel.
 
-    for j0 in columns, BLOCK_N at a time            the block of B that fits in L3 (or in L2)
-      for p0 in k, BLOCK_K at a time                pack B[p0:, j0:]: BLOCK_K x BLOCK_N, in strips two vectors wide
-        for i0 in rows, BLOCK_M at a time           pack A[i0:, p0:]: BLOCK_M x BLOCK_K, in strips a tile high (in L2)
-          for i in the block, a tile's rows         a strip of A: stays in L1 ...
-            for j in the block, two vectors         ... while strips of B stream past it from L2
-              micro-kernel                          the k-loop: a tile of C in registers
+    for j0 in columns, BLOCK_N at a time        a block of B: in L2, or in L3
+      for p0 in k, BLOCK_K at a time            pack B[p0:, j0:], in strips two vectors wide (or leave it where it lies)
+        for i in rows, a tile's height            a strip of A: its first tile packs it as it reads it ...
+          for j in the block, two vectors           ... and strips of B stream past it
+            micro-kernel                              for p in the block: a tile of C in registers
 
 Packing is a choice of pointers and strides: the micro-kernel reads A with any strides and B with any row stride, so
 either operand may be taken as it lies in memory instead. `plan.py` decides; here is only what was decided.

@@ -135,7 +135,7 @@ def plain(a, b, c, hub, table, threads):
     put(job, word.TABLE, table)
     put(job, word.EPILOGUE, 0)
     put(job, word.HUB, hub)
-    if unit == a_column == b_column and k <= QUICK and m * n * k <= QUICK**3 and n >= QUICK // 4:
+    if unit == a_column == b_column and 1 < m and k <= QUICK <= 4 * n and m * n * k <= QUICK**3:
         settle_small(job)  # what `settle` decides of these, in a tenth of the time
     else:
         settle_at(get(table, word.SETTLE), job, threads)
