@@ -1,8 +1,8 @@
-"""Threads belong to a process: one call sets every pool, and our own kernels share one pool.
+"""Threads belong to a process: one call sets every pool.
 
-The pool is Python's, over functions that run without the GIL: several Python threads may use it at once,
-nothing spins while it waits, and a forked child starts its own. (Numba's own layers do not have all
-three: omp does not survive a fork, workqueue aborts under concurrent callers.)
+The pool here, for kernels that have none of their own (numba-micro has), is Python's, over functions that run without
+the GIL: several Python threads may use it at once, nothing spins while it waits, and a forked child starts its own.
+(Numba's own layers do not have all three: omp does not survive a fork, workqueue aborts under concurrent callers.)
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 It is a wing of its own, `gemm/micro/`, to be read from its first page on. It calls no BLAS, ever.
 """
 
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from gemm.kernel import Kernel
 
 FOLDER = Path(__file__).parent.parent / "micro"
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
+
+
+def probe():
+    if sys.platform == "win32":
+        return "its threads and its workspaces are the C library's of Linux and macOS, which Windows lacks"
+    return None
 
 
 @cache
@@ -45,6 +52,7 @@ KERNEL = Kernel(
     name="numba-micro",
     idea="packed panels, a vector micro-kernel in registers: our own GEMM",
     load=load,
+    probe=probe,
     bind=bind,
     plain=plain,
     set_threads=set_threads,

@@ -1,9 +1,9 @@
 """Block sizes as data: from the caches by a model, or from this machine's tuning file.
 
 The model gives each block its cache, as that of Low et al. does (Analytical Modeling Is Enough for High-Performance
-BLIS, ACM TOMS 43, 2016), with the roles that A and B have in `loops.py`: a block of B is for L3 where it is packed, for
-L2 where it is read as it lies; A is packed a strip at a time and has no block. L1 decides nothing: strips pass through
-it, and a depth for which they would stay there has C read and written too often.
+BLIS, ACM TOMS 43, 2016), with the roles that A and B have in `loops.py`: a block of B is for L3 where it is packed,
+for L2 where it is read as it lies; A is packed a strip at a time and has no block. L1 decides nothing: strips pass
+through it, and a depth for which they would stay there has C read and written too often.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Blocks(NamedTuple):
     depth           k of both
     in_place        bytes of B up to which it is read as it lies, not packed
     few_rows        rows of C up to which it is not packed either
-    worth_a_thread  FLOPs (and bytes moved) below which a second thread costs more than it brings; from a multiple of it
+    worth_a_thread  FLOPs (and bytes moved) below which a second thread costs more than it brings; from a multiple of
+    it
                     on there are more parts than threads (`plan.choose_parts`)
     """
 
@@ -100,14 +101,14 @@ def model(shape: Tile, caches: Mapping[str, int] | None = None) -> Blocks:
         caches = processor.caches()
     l2, l3 = (caches.get(level) or size for level, size in UNKNOWN.items())
     unit = BYTES[shape.dtype]
-    # A strip of A and one of B, both as long as k is deep, are a fifth of L2 and stream through L1; beyond DEEP, that C
-    # is read and written once in so many multiply-adds is felt no more.
+    # A strip of A and one of B, both as long as k is deep, are a fifth of L2 and stream through L1; beyond DEEP, that
+    # C is read and written once in so many multiply-adds is felt no more.
     depth = l2 // 5 // ((shape.rows + shape.columns) * unit) // 8 * 8
     depth = max(64, min(depth, DEEP))
     # A block of B is a quarter of L3: other threads have theirs there.
     columns = max(min(l3 // 4, MOST_OF_B) // (depth * shape.columns * unit), 1) * shape.columns
-    # B is read as it lies while all of it stays in L2, or while few strips of A come back to it: packing is a pass over
-    # B, and would be used too seldom to pay.
+    # B is read as it lies while all of it stays in L2, or while few strips of A come back to it: packing is a pass
+    # over B, and would be used too seldom to pay.
     return Blocks(
         near=l2 // 2,
         columns=columns,

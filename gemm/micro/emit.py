@@ -94,6 +94,8 @@ class Emitter:
     def first(self, count: Any) -> Any:
         """The mask of the first `count` lanes (all, where it is larger)."""
         numbers = ir.VectorType(I32, self.lanes)
+        most = word(self.lanes)
+        count = self.builder.select(self.builder.icmp_signed("<", count, most), count, most)
         wanted = self._spread(self.builder.trunc(count, I32), numbers)
         lane = ir.Constant(numbers, [ir.Constant(I32, i) for i in range(self.lanes)])
         return self.builder.icmp_signed("<", lane, wanted)

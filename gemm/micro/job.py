@@ -1,7 +1,8 @@
 """A job: one product, written down as words that native code reads.
 
 Everything that depends on the operands alone is settled once, when a call is bound, and laid out here; doing the
-product is then one jump with the address of these words. Addresses and strides are in bytes.
+product is then one jump with the address of these words. ROWS is the height of the tiles, 0 for the register tile's
+own; STREAM is read where PATH is SWEEPS. Addresses and strides are in bytes.
 """
 
 from __future__ import annotations

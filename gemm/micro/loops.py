@@ -1,7 +1,8 @@
 """The loops around the micro-kernel.
 
     for j0 in columns, BLOCK_N at a time        a block of B: in L2, or in L3
-      for p0 in k, BLOCK_K at a time            pack B[p0:, j0:], in strips two vectors wide (or leave it where it lies)
+      for p0 in k, BLOCK_K at a time            pack B[p0:, j0:], in strips two vectors wide (or leave it where it
+      lies)
         for i in rows, a tile's height            a strip of A: its first tile packs it as it reads it ...
           for j in the block, two vectors           ... and strips of B stream past it
             micro-kernel                              for p in the block: a tile of C in registers

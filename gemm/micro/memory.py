@@ -116,10 +116,11 @@ def pause(_):
 
 @intrinsic
 def sleep_while(_, address, expected):
-    """Sleep until woken, if the low half of the word at `address` is `expected`; not on Linux, a tenth of a ms."""
+    """Sleep until woken, if the low half of the word at `address` is `expected`; without Linux' futex, a tenth of a
+    ms."""
 
     def generate(context, builder, _signature, arguments):
-        if sys.platform == "linux":
+        if _has_futex():
             _futex(builder, arguments[0], FUTEX_WAIT_PRIVATE, arguments[1])
         else:
             _extern(builder, "usleep", I32, ir.Constant(I32, 100))
@@ -133,7 +134,7 @@ def wake(_, address, count):
     """Wake `count` threads that sleep on the word at `address`."""
 
     def generate(context, builder, _signature, arguments):
-        if sys.platform == "linux":
+        if _has_futex():
             _futex(builder, arguments[0], FUTEX_WAKE_PRIVATE, arguments[1])
         return context.get_dummy_value()
 
@@ -275,6 +276,10 @@ def _extern(builder, name, result, *arguments):
     type_ = ir.FunctionType(result, [argument.type for argument in arguments])
     found = module.globals.get(name) or ir.Function(module, type_, name)
     return builder.call(found, arguments)
+
+
+def _has_futex() -> bool:
+    return sys.platform == "linux" and _machine() in FUTEX
 
 
 def _futex(builder, address, operation, value):

@@ -110,7 +110,7 @@ def plain(a, b, c, hub, table, threads):
     a_at, b_at, c_at = address_of(a), address_of(b), address_of(c)
     if b.shape[0] != k or c.shape[0] != m or c.shape[1] != n or m == 0 or n == 0 or k == 0:
         return 1
-    if n > 1 and c_column != unit:
+    if (n > 1 and c_column != unit) or (a_at | b_at | c_at) % unit:
         return 1
     if not disjoint(c_at, m, c_row, n, c_column, a_at, m, a_row, k, a_column, unit):
         return 1
@@ -135,7 +135,8 @@ def plain(a, b, c, hub, table, threads):
     put(job, word.TABLE, table)
     put(job, word.EPILOGUE, 0)
     put(job, word.HUB, hub)
-    if unit == a_column == b_column and 1 < m and k <= QUICK <= 4 * n and m * n * k <= QUICK**3:
+    shallow = k <= min(QUICK, get(table, word.MOST_DEPTH))
+    if unit == a_column == b_column and m > 1 and shallow and n >= QUICK // 4 and m * n * k <= QUICK**3:
         settle_small(job)  # what `settle` decides of these, in a tenth of the time
     else:
         settle_at(get(table, word.SETTLE), job, threads)

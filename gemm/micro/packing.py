@@ -4,9 +4,9 @@ A strip is `width` columns wide and k long, and is stored row by row with `pitch
 
     strip[p][x] = source[p * along + x * across]            p < k, x < width
 
-A strip of B is two vectors wide (read whole, its last columns zero where B ends); a strip of A is as many columns as
-the tile has rows (read one element at a time). Both come from either memory order of their operand: where the
-elements of a row of the strip lie side by side they are copied, where those of a column do, blocks of a vector's
+A strip of B is two vectors wide (read whole; what lies beyond the edge of B is never used); a strip of A is as many
+columns as the tile has rows (read one element at a time). Both come from either memory order of their operand: where
+the elements of a row of the strip lie side by side they are copied, where those of a column do, blocks of a vector's
 square are transposed in registers; everything else goes element by element.
 
 What packing is for: the strip lies in consecutive cache lines, so that it occupies exactly its own size in L1 and L2

@@ -59,22 +59,27 @@ SUMMING = 4
 NARROW = 32
 # Strides that are a multiple of this put the rows of a tile on the same few sets of the first cache.
 ALIASING = 512
+# Strides of A that are a multiple of this put so many of a tile's rows on the same sets that a set has not ways
+# enough.
+SAME_SETS = 1024
 # Rows that the sets of a first cache with eight ways hold, beside a line of B.
 WAYS = 7
 # Elements of k at a time, for inner products: 16 KiB of float32 stay in the first cache.
 DOT_DEPTH = 4096
-# k up to which C is written along its rows, so many of them at a time; and bytes of C from which on, not read, it is
-# written past the caches.
-SHALLOW = 64
-SWEEP_ROWS = 4
+# k up to which C is written along its rows, and how many rows at a time.
+SHALLOW, SWEEP_ROWS = 64, 4
 # Rows of B that are read at once where C is a single row: streams that the hardware follows.
 STREAMS = 8
+# Bytes of C from which on, if it is not read, it is written past the caches. (Parts of a split k are far smaller.)
 BEYOND_CACHES = 8 << 20
-# Bytes of B from which on it is not in any cache; there a strip of it is many short reads from as many pages of memory,
-# and packing, which reads whole rows, pays from the second strip of A on.
+# Bytes of B from which on it is not in any cache; there a strip of it is many short reads from as many pages of
+# memory, and packing, which reads whole rows, pays from the second strip of A on.
 IN_MEMORY = 32 << 20
 # Bytes of partial C's, all parts together, that a split of k may leave to be added up.
 MOST_PARTIAL = 1 << 20
+# What a ticket of the pool can count, and the bytes of a vector in the unit of WORTH_A_THREAD, the same for every
+# machine.
+MOST_PARTS, WORK_VECTOR = 0xFFFF, 32
 # Parts for each thread, and how many times over the work must pay for a thread before there are more than one.
 PIECES = 4
 MANY_TIMES = 8
@@ -113,7 +118,7 @@ def by_dots(m, n, k, a_column, b_row, unit, lanes):
 def choose_path(job, lanes):
     """PATH, and the roles of A and B such that the path can be taken."""
     m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
-    # Along a dimension of one, any stride will do: take the one that fits.
+    # Along a dimension of one nobody takes a step: any stride will do, and this one fits.
     if m == 1:
         put(job, A_ROW, unit)
         put(job, C_ROW, unit)
@@ -177,14 +182,13 @@ def choose_packing(job, lanes, rows, table):
     put(job, PACK_A, 1 if pack_a else 0)
     put(job, PACK_B, 1 if pack_b else 0)
     # Rows of A that fall on the same cache sets, read as they lie: no more at a time than a set has ways.
-    put(job, ROWS, 0 if pack_a or a_column != unit or a_row % 1024 else min(WAYS, rows))
+    put(job, ROWS, 0 if pack_a or a_column != unit or a_row % SAME_SETS else min(WAYS, rows))
     depth = get(table, MOST_DEPTH)
     stretches = (k + depth - 1) // depth
     depth = min(DEEPEST, ((k + stretches - 1) // stretches + 7) // 8 * 8)
     columns = get(table, MOST_COLUMNS)
-    if (
-        not pack_b
-    ):  # what is read as it lies should stay in L2 for all strips of A; a single strip reads it once
+    # what is read as it lies should stay in L2 for all strips of A; a single strip reads it once
+    if not pack_b:
         columns = n if m <= rows else max(128, get(table, B_NEAR) // (depth * unit) // 128 * 128)
     put(job, BLOCK_N, columns)
     put(job, BLOCK_K, depth)
@@ -198,11 +202,11 @@ def choose_parts(job, threads, lanes, table):
     put(job, SPLIT_N, 1)
     put(job, SPLIT_K, 1)
     put(job, SHARED, 0)
-    moved = (m * k + k * n + 2 * m * n) * unit
-    if threads < 2 or 2 * m * n * k // (32 // unit) + 2 * moved < get(table, WORTH_A_THREAD):
+    threads = min(threads, MOST_PARTS // PIECES)
+    work = 2 * (m * n * k // (WORK_VECTOR // unit) + (m * k + k * n + 2 * m * n) * unit)
+    if threads < 2 or work < get(table, WORTH_A_THREAD):
         return
     # More parts than threads, where they are large: a core that is held up takes fewer of them.
-    work = 2 * m * n * k // (32 // unit) + 2 * moved
     pieces = threads * PIECES if work > PIECES * MANY_TIMES * get(table, WORTH_A_THREAD) else threads
     wide = 1 if get(job, PATH) == DOTS else lanes
     packing_a, packing_b = get(job, PACK_A) + 1, get(job, PACK_B) + 1
@@ -229,14 +233,15 @@ def choose_parts(job, threads, lanes, table):
 
 
 @register_jitable
-def choose_space(job, rows, lanes):
+def choose_space(job, lanes):
     """SPACE: bytes of workspace that one part needs."""
     n, k, unit = get(job, N), get(job, K), get(job, UNIT)
     depth = min(k, get(job, BLOCK_K)) + lanes
-    if get(job, PATH) == DOTS:
-        space = n * (depth * unit + 256) if get(job, PACK_B) else 0
-    elif get(job, PATH) == TILES:
-        space = A_SPACE * unit if get(job, PACK_A) or get(job, PACK_B) else 0
+    space = 0
+    if get(job, PATH) == DOTS and get(job, PACK_B):
+        space = n * (depth * unit + 256)
+    if get(job, PATH) == TILES and (get(job, PACK_A) or get(job, PACK_B)):
+        space = A_SPACE * unit
         if get(job, PACK_B):
             space += depth * (min(n, get(job, BLOCK_N)) + 2 * lanes) * unit
     put(job, SPACE, (space + 4095) // 4096 * 4096)
@@ -249,7 +254,7 @@ def settle(job, threads, kind):
     choose_path(job, lanes)
     choose_packing(job, lanes, rows, table)
     choose_parts(job, threads, lanes, table)
-    choose_space(job, rows, lanes)
+    choose_space(job, lanes)
 
 
 @register_jitable

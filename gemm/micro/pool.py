@@ -2,7 +2,8 @@
 
 All of it is one block of memory, the hub, which native code reaches by its address:
 
-    a ticket   generation | parts | next part to claim. A part is claimed by writing the ticket with the next number;
+    a ticket   generation (32 bits) | parts (16) | next part to claim (16). A part is claimed by writing the ticket
+    with the next number;
                whoever is first has it. The caller claims too, so a product never waits for a worker that sleeps or
                that the system has put aside: it only waits for parts that someone has begun
     the lock   one job at a time; who finds it taken does all parts himself
@@ -89,7 +90,9 @@ def do_parts(hub, me):
         job, space, spaces = get(hub, JOB), get(hub, SPACE_AT), get(hub, SPACES)
         if part >= parts or me >= spaces:  # a worker that came after the job has no workspace in it
             return
-        if replace(hub, TICKET, ticket, ticket + 1):  # the job cannot end before this part is done
+        # JOB is written anew only when every part is claimed: if this one was not, what was read before holds, and
+        # the job cannot end before this part is done.
+        if replace(hub, TICKET, ticket, ticket + 1):
             size = get(job, SPACE)
             jump(get(get(job, TABLE), PART), job, part, space + me * size, space + spaces * size)
             add_to(hub, DONE, 1)
@@ -175,7 +178,8 @@ def stop(hub):
     while not replace(hub, LOCK, 0, 1):  # of the job at hand, parts may still have to be claimed
         give_way()
     ticket = observe(hub, TICKET)
-    # no parts to claim, and not the word that a worker may be about to sleep on
-    publish(hub, TICKET, ((ticket >> 32) + 1 << 32) | ((ticket & 0xFFFF) ^ 1))
+    # No parts to claim, and a word that no worker can be about to sleep on: that of another generation.
+    generation = (ticket >> 32) + 1
+    publish(hub, TICKET, (generation << 32) | (generation & 0xFFFF))
     wake(hub + TICKET * WORD, 1 << 30)
     publish(hub, LOCK, 0)

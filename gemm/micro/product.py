@@ -23,8 +23,6 @@ from gemm.threads import get_threads
 
 Array = np.ndarray
 
-FUSES = frozenset({"bias", "aux_out", *job.CODES, *(f"grad:{name}" for name in job.CODES)})
-
 
 # Multiply-adds up to which a product keeps the interpreter's lock: 5 microseconds, and giving it up takes 0.04.
 SMALL = 64**3
@@ -48,14 +46,18 @@ class Hub:
                 return
             self._stop()
             self[hub.STOP] = 0
-            work = native().work
-            self.workers = [
-                threading.Thread(target=work, args=(self.address, me), name="numba-micro", daemon=True)
-                for me in range(1, count + 1)
-            ]
-            for worker in self.workers:
-                worker.start()
-            self[hub.WORKERS] = count
+            self.workers = []
+            try:
+                for me in range(1, count + 1):
+                    name = f"numba-micro-{me}"
+                    worker = threading.Thread(
+                        target=native().work, args=(self.address, me), name=name, daemon=True
+                    )
+                    worker.start()
+                    self.workers.append(worker)
+            except RuntimeError:
+                pass  # the system has no more threads to give: those that there are will do
+            self[hub.WORKERS] = len(self.workers)
 
     def stop(self) -> None:
         with self.changing:
@@ -64,14 +66,16 @@ class Hub:
     def _stop(self) -> None:
         self[hub.WORKERS] = 0
         if self.workers:
-            native().stop(self.address)
             for worker in self.workers:
-                worker.join()
+                while worker.is_alive():
+                    native().stop(self.address)
+                    worker.join(0.1)
         self.workers = []
 
     def forget(self) -> None:
         """In a forked child: the workers are not there, and whoever held the lock and the slots is not either."""
-        self.workers, self.changing = [], threading.Lock()
+        global _compiling
+        self.workers, self.changing, _compiling = [], threading.Lock(), threading.Lock()
         for word in (hub.LOCK, hub.TICKET, hub.SLEEPERS, hub.STOP, hub.WORKERS):
             self[word] = 0
         self.words[self.first + hub.SLOTS + hub.BUSY : self.first + hub.HUB_WORDS : hub.LINE] = 0
@@ -118,7 +122,8 @@ CODE = (
     ("settle", 2, 0),
 )
 CHARACTERS = {"float32": "f", "float64": "d"}
-# A dtype's character -> its compiled code for `plain`, the address of its table, and the dtype in this machine's order
+# A dtype's character -> its compiled code for `plain`, the address of its table, and the dtype in this machine's
+# order
 _plain: dict[str, tuple[Callable[..., int], int, np.dtype]] = {}
 
 
@@ -127,7 +132,8 @@ def table(dtype: str) -> int:
     char = CHARACTERS[dtype]
     if char not in _plain:
         with _compiling:
-            _compile(dtype)
+            if char not in _plain:  # another thread may have been first
+                _compile(dtype)
     return _plain[char][1]
 
 
@@ -231,6 +237,8 @@ def plain(a: Array, b: Array, out: Array | None = None) -> Array:
     """a @ b for two 2-D arrays of one dtype; ValueError where they or `out` need more care than this takes."""
     dtype = a.dtype
     if out is None:
+        if a.shape[1] != b.shape[0]:
+            raise ValueError("shapes that do not fit")
         out = np.empty((a.shape[0], b.shape[1]), dtype)
     elif type(out) is not Array or out.dtype is not dtype or out.ndim != 2 or not out.flags.writeable:
         raise ValueError("out is not a plain array of the operands' dtype")

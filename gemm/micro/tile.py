@@ -30,12 +30,12 @@ from numba.extending import intrinsic
 from gemm.micro.emit import I64, Emitter, function, word
 from gemm.micro.host import Tile, tile
 
-# What a tile leaves behind of the operands that it reads, packed for the tiles that come after.
+# What a tile leaves behind of the A that it reads, packed for the tiles that come after.
 KEEP_NOTHING, KEEP_A = range(2)
 # Variants that leave something behind are made for the tallest tiles only, two vectors wide: those of large products.
 KEEPING_ROWS = 3
-# Steps of k by which the lines of A and of B are asked for before they are read: 450 and 900 cycles. B is only brought
-# to L2: in L1 it would push out A before its turn comes.
+# Steps of k by which the lines of A and of B are asked for before they are read: 450 and 900 cycles. B is only
+# brought to L2: in L1 it would push out A before its turn comes.
 AHEAD_A, AHEAD_B = 16, 32
 # Sums up to which LLVM unrolls the loop if it is let.
 SMALL = 4
@@ -90,7 +90,6 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
         x = emit.load_element(at)
         if keep == KEEP_A:
             emit.prefetch(builder.add(at, ahead_a))
-        if keep == KEEP_A:
             emit.store_element(x, emit.offset(kept_at, row * emit.size))
         x = emit.splat(x)
         sums_next.append([emit.multiply_add(x, y, z) for y, z in zip(row_of_b, sums[row])])

@@ -3,8 +3,8 @@
     {"gemmlab": "tuning", "schema": 1, "entries": [
         {"cpu": {...}, "date": "2026-01-31T12:00:00Z", "blocks": {"float32": {"depth": 1024, ...}, ...}}, ...]}
 
-One file may serve several machines (a home folder on a cluster): the entry whose `cpu` is this machine's counts. It is
-read once, at the first product; what cannot be used is said in one warning, and the model's block sizes are used.
+One file may serve several machines (a home folder on a cluster): the entry whose `cpu` is this machine's counts. It
+is read once, at the first product; what cannot be used is said in one warning, and the model's block sizes are used.
 """
 
 from __future__ import annotations
