@@ -65,7 +65,7 @@ def tile(dtype: str) -> Tile:
     """The register tile for `dtype`: two vectors wide, and as many rows as the registers hold.
 
     Of R registers, two hold a row of B and one a broadcast element of A; the others are the sums:
-    14 x 2 of AVX-512's 32 registers, 6 x 2 of AVX2's 16. Every tile from 4 sums up that was tried ran at the
+    14 x 2 of AVX-512's 32 registers, 6 x 2 of AVX2's 16. Every tile from 7 sums up that was tried ran at the
     FMA units' speed; this one wastes the fewest columns at the edge of C.
     """
     unit = vectors()

@@ -9,7 +9,7 @@ All of it is one block of memory, the hub, which native code reaches by its addr
     the lock   one job at a time; who finds it taken does all parts himself
     slots      workspaces, each taken while a product runs in it and kept for the next
 
-A worker that finds nothing to do looks at the ticket for some 50 microseconds and then sleeps until it changes.
+A worker that finds nothing to do looks at the ticket PATIENCE times and then sleeps until it changes.
 Nothing here is Numba's own threading: its omp layer does not survive a fork, and its workqueue no second caller. A
 forked child has no workers and multiplies alone.
 """

@@ -13,7 +13,7 @@ its end; with 14 x 2 of them no FMA waits for the one before it.
     C  likewise. Its last vector is masked, so the edge of C needs no other code than its middle.
 
 Packing A rides along. The first tile to read a strip of A may leave a packed copy behind, with stores that fit
-between its FMAs and cost next to nothing; the tiles after it read the copy (`loops.py`).
+between its FMAs; the tiles after it read the copy (`loops.py`).
 
 One such function is emitted for each height from 1 row to all that the registers hold and for each width, as LLVM
 vector instructions: left to the compiler's own vectoriser, the sums would not stay in registers.
@@ -79,9 +79,7 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     for j in range(0, wide * step, 64):
         emit.prefetch(emit.offset(b_coming, j), locality=2)
     row_of_b = [emit.load(emit.offset(b_at, j * step), last if j == wide - 1 else None) for j in range(wide)]
-    for j in range(
-        0, wide * step, 64
-    ):  # C comes while the loop runs, a row at a step: all at once would hold up A and B
+    for j in range(0, wide * step, 64):  # C comes while the loop runs, a row at a step
         emit.prefetch(emit.offset(c_coming, j), write=True, locality=2)
     c_next = builder.select(builder.icmp_signed(">", left, enough), builder.add(c_coming, c_step), c_coming)
     sums_next = []
