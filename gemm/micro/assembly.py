@@ -22,6 +22,7 @@ from functools import cache
 from typing import Any
 
 from gemm.micro.host import BYTES, tile
+from gemm.micro.tile import Variant
 
 # AT&T syntax: the source comes first, the destination last.
 FMA = re.compile(r"vf(n?madd|n?msub)(132|213|231)p[sd]$")
@@ -84,10 +85,10 @@ def listing(dtype: str) -> str:
     return str(made._library.get_asm_str())
 
 
-def in_listing(dtype: str) -> list[tuple[int, int, int]]:
-    """Rows, vectors, and what is kept, of every variant in the listing."""
-    found = re.findall(rf"^tile_{dtype}_(\d+)x(\d+)_(\d+):", listing(dtype), re.MULTILINE)
-    return sorted((int(rows), int(wide), int(keep)) for rows, wide, keep in found)
+def in_listing(dtype: str) -> list[Variant]:
+    """Every variant in the listing."""
+    found = re.findall(rf"^tile_{dtype}_(\d+)x(\d+)_(\d+)(_whole)?:", listing(dtype), re.MULTILINE)
+    return sorted(Variant(int(rows), int(wide), int(keep), bool(whole)) for rows, wide, keep, whole in found)
 
 
 def loops(text: str, name: str) -> list[list[str]]:
@@ -151,9 +152,9 @@ def count(instructions: list[str], *, frame: bool = False) -> Loop:
     return loop
 
 
-def judged(dtype: str, rows: int, wide: int, keep: int = 0) -> Iterator[tuple[list[str], Loop]]:
+def judged(dtype: str, variant: Variant) -> Iterator[tuple[list[str], Loop]]:
     """Each loop over k of a variant: its instructions and what they are."""
-    name, text = f"tile_{dtype}_{rows}x{wide}_{keep}", listing(dtype)
+    name, text = variant.named(dtype), listing(dtype)
     found = loops(text, name)
     at = text.index(f"\n{name}:")
     frame = "movq\t%rsp, %rbp" in text[at : text.index(".Lfunc_end", at)]
@@ -169,24 +170,32 @@ def main() -> None:
     asked.add_argument("--rows", type=int, help="of the tile (as many as the registers hold)")
     asked.add_argument("--wide", type=int, help="of the tile, in vectors (as wide as that leaves room for)")
     asked.add_argument("--keep", type=int, default=0, help="what it leaves behind (0: nothing; 1: A, packed)")
+    edge = "of two such, that for the edge of C, whose last vector is masked (else the other; AVX-512 needs but one)"
+    asked.add_argument("--edge", action="store_true", help=edge)
     asked.add_argument("--all", action="store_true", help="a line for each variant")
     told = asked.parse_args()
     usual = tile(told.dtype)
     rows = usual.rows if told.rows is None else told.rows
     wide = usual.widest(rows) if told.wide is None else told.wide
-    this, there = (rows, wide, told.keep), in_listing(told.dtype)
+    this = Variant(rows, wide, told.keep, not told.edge and not usual.masks)
+    there = in_listing(told.dtype)
     if this not in there:
-        names = ", ".join(f"{rows} {wide} {keep}" for rows, wide, keep in there)
-        asked.error(f"no tile for {told.dtype} has this --rows --wide --keep: {this}; there are {names}")
+        names = ", ".join(sorted({f"{one.rows} {one.wide} {one.keep}" for one in there}))
+        asked.error(
+            f"no tile for {told.dtype} has this --rows --wide --keep: {rows} {wide} {told.keep}; there are {names}"
+        )
     good = True
-    for height, width, keep in there if told.all else [this]:
-        for instructions, loop in judged(told.dtype, height, width, keep):
+    for variant in there if told.all else [this]:
+        for instructions, loop in judged(told.dtype, variant):
             if not told.all:
                 sys.stdout.write("".join(f"    {line.expandtabs(16)}\n" for line in instructions))
-            right = loop.good(keeps=keep > 0)
-            kept = ", one that keeps" if keep else ""
+            right = loop.good(keeps=variant.keep > 0)
+            kept = ", one that keeps" if variant.keep else ""
+            edge = ", whole" if variant.whole else ""
             verdict = "good" if right else "not good"
-            sys.stdout.write(f"{told.dtype} {height} x {width} vectors{kept}: {loop}: {verdict}\n")
+            sys.stdout.write(
+                f"{told.dtype} {variant.rows} x {variant.wide} vectors{kept}{edge}: {loop}: {verdict}\n"
+            )
             good = good and right
     raise SystemExit(0 if good else 1)
 

@@ -108,12 +108,12 @@ def model(shape: Tile, caches: Mapping[str, int] | None = None) -> Blocks:
     # A block of B is a quarter of L3: other threads have theirs there.
     columns = max(min(l3 // 4, MOST_OF_B) // (depth * shape.columns * unit), 1) * shape.columns
     # B is read as it lies while all of it stays in L2, or while few strips of A come back to it: packing is a pass
-    # over B, and would be used too seldom to pay.
+    # over B, and would be used too seldom to pay. A tile of six rows asks L2 for B twice as often as one of fourteen.
     return Blocks(
         near=l2 // 2,
         columns=columns,
         depth=depth,
-        in_place=l2,
+        in_place=l2 if shape.registers >= 32 else l2 // 4,
         few_rows=4 * shape.rows,
         worth_a_thread=WAKING,
     )

@@ -178,7 +178,8 @@ def choose_packing(job, lanes, rows, table):
         pack_b = True
     pack_a = False
     if n >= 64 and m >= 4:
-        pack_a = (a_column != unit or a_row % ALIASING == 0) and m * k * unit > 32768
+        evicted = a_row % ALIASING == 0 and rows > WAYS
+        pack_a = (a_column != unit or evicted) and m * k * unit > 32768
     put(job, PACK_A, 1 if pack_a else 0)
     put(job, PACK_B, 1 if pack_b else 0)
     # Rows of A that fall on the same cache sets, read as they lie: no more at a time than a set has ways.

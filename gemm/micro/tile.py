@@ -10,7 +10,8 @@ its end; with 14 x 2 of them no FMA waits for the one before it.
        operand's strides are arguments, and a transposed A costs nothing.
     B  is read in whole vectors along its rows, so its columns must lie side by side. If they do not, packing
        makes it so (`packing.py`).
-    C  likewise. Its last vector is masked, so the edge of C needs no other code than its middle.
+    C  likewise. Its last vector is masked, so the edge of C needs no other code than its middle; where the
+       processor masks slowly (all but AVX-512), tiles that are whole have variants of their own.
 
 Packing A rides along. The first tile to read a strip of A may leave a packed copy behind, with stores that fit
 between its FMAs; the tiles after it read the copy (`loops.py`).
@@ -21,7 +22,7 @@ vector instructions: left to the compiler's own vectoriser, the sums would not s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -44,9 +45,22 @@ SMALL = 4
 SHARED = 3
 
 
-def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHING) -> Any:
-    """The variant for rows x wide: (k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta)."""
-    name = f"tile_{shape.dtype}_{rows}x{wide}_{keep}"
+class Variant(NamedTuple):
+    """One micro-kernel: its rows, its width in vectors, what it leaves behind, whether its last vector is whole."""
+
+    rows: int
+    wide: int
+    keep: int
+    whole: bool
+
+    def named(self, dtype: str) -> str:
+        return f"tile_{dtype}_{self.rows}x{self.wide}_{self.keep}{'_whole' * self.whole}"
+
+
+def _emit(module: Any, shape: Tile, variant: Variant) -> Any:
+    """A variant as a function: (k, a, a_row, a_column, b, b_row, c, c_row, columns, kept, alpha, beta)."""
+    name = variant.named(shape.dtype)
+    rows, wide, keep, whole = variant
     element = ir.FloatType() if shape.dtype == "float32" else ir.DoubleType()
     if name in module.globals:
         return module.globals[name]
@@ -59,7 +73,7 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     builder = ir.IRBuilder(entry)
     emit = Emitter(builder, shape.dtype, shape.lanes, shape.fma)
     step = shape.lanes * emit.size
-    last = emit.first(builder.sub(columns, word((wide - 1) * shape.lanes)))
+    last = None if whole else emit.first(builder.sub(columns, word((wide - 1) * shape.lanes)))
     pointers = [builder.add(a, builder.mul(a_row, word(row))) for row in range(0, rows, SHARED)]
     ahead_a, ahead_b = builder.mul(a_column, word(AHEAD_A)), builder.mul(b_row, word(AHEAD_B))
     enough = builder.sub(k, word(rows - 1))
@@ -133,12 +147,13 @@ def _emit(module: Any, shape: Tile, rows: int, wide: int, keep: int = KEEP_NOTHI
     return made
 
 
-def variants(shape: Tile) -> list[tuple[int, int, int]]:
-    """Rows, width in vectors, and what is kept, of every variant."""
+def variants(shape: Tile) -> list[Variant]:
+    """Every variant that a dtype has."""
     heights = range(1, shape.rows + 1)
     plain = [(rows, wide, KEEP_NOTHING) for rows in heights for wide in range(1, shape.widest(rows) + 1)]
     keeping = [(rows, shape.vectors, KEEP_A) for rows in heights[-KEEPING_ROWS:]]
-    return plain + keeping
+    edges = (False,) if shape.masks else (False, True)
+    return [Variant(*which, whole) for which in plain + keeping for whole in edges]
 
 
 @intrinsic
@@ -157,13 +172,16 @@ def micro_kernel(_, rows, wide, keep, k, a, a_row, a_column, b, b_row, c, c_row,
         after = builder.append_basic_block("after")
         rows, wide, keep = arguments[:3]
         which = builder.add(builder.mul(rows, word(64)), builder.add(builder.mul(keep, word(16)), wide))
+        if not shape.masks:
+            whole = builder.icmp_signed(">=", arguments[11], builder.mul(wide, word(shape.lanes)))
+            which = builder.add(which, builder.select(whole, word(32), word(0)))
         jump = builder.switch(which, after)
         for variant in variants(shape):
-            height, width, keeping = variant
-            block = builder.append_basic_block(f"tile_{height}x{width}_{keeping}")
-            jump.add_case(word(64 * height + 16 * keeping + width), block)
+            height, width, keeping, whole = variant
+            block = builder.append_basic_block(variant.named(dtype))
+            jump.add_case(word(64 * height + 32 * whole + 16 * keeping + width), block)
             builder.position_at_end(block)
-            builder.call(_emit(builder.module, shape, *variant), arguments[3:])
+            builder.call(_emit(builder.module, shape, variant), arguments[3:])
             builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()

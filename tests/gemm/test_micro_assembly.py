@@ -37,8 +37,9 @@ def test_a_tile_is_fmas_loads_and_broadcasts(dtype):
     shape = host.tile(dtype)
     names = assembly.in_listing(dtype)
     assert names == sorted(variants(shape))
-    for rows, wide, keep in names:
-        found = [loop for _, loop in assembly.judged(dtype, rows, wide, keep)]
+    for variant in names:
+        rows, wide, keep, _ = variant
+        found = [loop for _, loop in assembly.judged(dtype, variant)]
         assert found
         for loop in found:
             steps, rest = divmod(loop.fmas, rows * wide)
@@ -54,8 +55,9 @@ def test_a_tile_is_fmas_loads_and_broadcasts(dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_tile_spills(dtype):
     """Neither sums nor pointers; but those that keep A, one tile of a strip, have more pointers than registers."""
-    for rows, wide, keep in assembly.in_listing(dtype):
-        for _, loop in assembly.judged(dtype, rows, wide, keep):
+    for variant in assembly.in_listing(dtype):
+        rows, wide, keep, _ = variant
+        for _, loop in assembly.judged(dtype, variant):
             if keep == KEEP_NOTHING:
                 assert loop.good(), f"{rows} x {wide}: {loop}"
             else:
@@ -105,9 +107,8 @@ def test_the_command_prints_the_loop_and_its_verdict():
     found = run("--dtype", "float64")
     assert found.returncode == 0
     assert found.stdout.count("vfmadd") == shape.rows * shape.vectors
-    assert (
-        f"float64 {shape.rows} x {shape.vectors} vectors: {shape.rows * shape.vectors} fmas" in found.stdout
-    )
+    size, edge = f"{shape.rows} x {shape.vectors} vectors", "" if shape.masks else ", whole"
+    assert f"float64 {size}{edge}: {shape.rows * shape.vectors} fmas" in found.stdout
     assert found.stdout.endswith("0 spills, 0 other: good\n")
     found = run("--rows", "99", "--wide", "1")
     assert found.returncode == 2
@@ -126,9 +127,9 @@ kernel, wrong = gemm.get("numba-micro"), []
 for dtype in ("float32", "float64"):
     shape, listing = host.tile(dtype), assembly.listing(dtype)
     print("tile", shape.rows, shape.vectors, shape.lanes, "zmm" in listing, "ymm" in listing)
-    for rows, wide, keep in assembly.in_listing(dtype):
-        for _, loop in assembly.judged(dtype, rows, wide, keep):
-            print("loop", dtype, rows, wide, keep, loop.good(keep > 0), loop, sep=" ")
+    for variant in assembly.in_listing(dtype):
+        for _, loop in assembly.judged(dtype, variant):
+            print("loop", dtype, *variant, loop.good(variant.keep > 0), loop)
 for threads in (1, 2):
     gemm.set_threads(threads)
     for number in range(300):
@@ -171,4 +172,4 @@ def test_a_cpu_without_avx_512_spills_nothing(haswell):
     """In any of its tiles but those that keep A."""
     plain = [line.split() for line in haswell["loop"] if line.split()[3] == str(KEEP_NOTHING)]
     assert len(plain) > 10
-    assert [words for words in plain if words[4] != "True"] == []
+    assert [words for words in plain if words[5] != "True"] == []
