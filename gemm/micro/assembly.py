@@ -170,14 +170,15 @@ def main() -> None:
     asked.add_argument("--rows", type=int, help="of the tile (as many as the registers hold)")
     asked.add_argument("--wide", type=int, help="of the tile, in vectors (as wide as that leaves room for)")
     asked.add_argument("--keep", type=int, default=0, help="what it leaves behind (0: nothing; 1: A, packed)")
-    edge = "of two such, that for the edge of C, whose last vector is masked (else the other; AVX-512 needs but one)"
-    asked.add_argument("--edge", action="store_true", help=edge)
+    asked.add_argument(
+        "--edge", action="store_true", help="the one for the edge of C: its last vector is masked"
+    )
     asked.add_argument("--all", action="store_true", help="a line for each variant")
     told = asked.parse_args()
     usual = tile(told.dtype)
     rows = usual.rows if told.rows is None else told.rows
     wide = usual.widest(rows) if told.wide is None else told.wide
-    this = Variant(rows, wide, told.keep, not told.edge and not usual.masks)
+    this = Variant(rows, wide, told.keep, not told.edge)
     there = in_listing(told.dtype)
     if this not in there:
         names = ", ".join(sorted({f"{one.rows} {one.wide} {one.keep}" for one in there}))

@@ -101,9 +101,9 @@ def model(shape: Tile, caches: Mapping[str, int] | None = None) -> Blocks:
         caches = processor.caches()
     l2, l3 = (caches.get(level) or size for level, size in UNKNOWN.items())
     unit = BYTES[shape.dtype]
-    # A strip of A and one of B, both as long as k is deep, are a fifth of L2 and stream through L1; beyond DEEP, that
+    # A strip of A and one of B, both as long as k is deep, are a quarter of L2 and stream through L1; beyond DEEP, that
     # C is read and written once in so many multiply-adds is felt no more.
-    depth = l2 // 5 // ((shape.rows + shape.columns) * unit) // 8 * 8
+    depth = l2 // 4 // ((shape.rows + shape.columns) * unit) // 8 * 8
     depth = max(64, min(depth, DEEP))
     # A block of B is a quarter of L3: other threads have theirs there.
     columns = max(min(l3 // 4, MOST_OF_B) // (depth * shape.columns * unit), 1) * shape.columns
@@ -113,7 +113,7 @@ def model(shape: Tile, caches: Mapping[str, int] | None = None) -> Blocks:
         near=l2 // 2,
         columns=columns,
         depth=depth,
-        in_place=l2 if shape.registers >= 32 else l2 // 4,
+        in_place=l2 if shape.registers >= 32 else l2 // 5,
         few_rows=4 * shape.rows,
         worth_a_thread=WAKING,
     )

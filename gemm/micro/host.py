@@ -38,11 +38,6 @@ class Tile(NamedTuple):
     def columns(self) -> int:
         return self.vectors * self.lanes
 
-    @property
-    def masks(self) -> bool:
-        """Whether a masked vector is as fast as a whole one (AVX-512)."""
-        return self.lanes * BYTES[self.dtype] == 64
-
     def widest(self, rows: int) -> int:
         """How many vectors wide a tile of fewer rows may be: rows x w sums, w of B and a broadcast in registers.
 

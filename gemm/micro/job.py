@@ -54,6 +54,9 @@ PART, TILE, DOT, SWEEP, PACK, FINISH, SETTLE = range(7)
 B_NEAR, MOST_COLUMNS, MOST_DEPTH, B_IN_PLACE, FEW_ROWS, WORTH_A_THREAD = range(7, 13)
 TABLE_LENGTH = 13
 
+# PACK_A: by the first tile that reads a strip, or before it
+ALONG, BEFORE = 1, 2
+
 # PATH
 TILES, DOTS, SWEEPS = 0, 1, 2
 

@@ -21,6 +21,7 @@ from gemm.micro.job import (
     A_COLUMN,
     A_ROW,
     A_SPACE,
+    ALONG,
     ALPHA,
     B_COLUMN,
     B_ROW,
@@ -87,6 +88,8 @@ def tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space):
     strip = wide * lanes
     pitch_a = height * unit  # of a packed strip of A
     block_n, block_k = get(job, BLOCK_N), get(job, BLOCK_K)
+    blocks = (j1 - j0 + block_n - 1) // block_n
+    block_n = min(block_n, ((j1 - j0 + blocks - 1) // blocks + strip - 1) // strip * strip)  # as even as can be
     a_space, b_space = space, space + A_SPACE * unit
     for jj in range(j0, j1, block_n):
         columns = min(block_n, j1 - jj)
@@ -105,7 +108,7 @@ def tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space):
                 a_at, a_down, a_along = get(job, A) + i * a_row + pp * a_column, a_row, a_column
                 keep = KEEP_NOTHING
                 if (
-                    pack_a
+                    pack_a == ALONG
                     and columns > strip
                     and high == height
                     and high + KEEPING_ROWS > rows_of(alpha)

@@ -14,10 +14,12 @@ from gemm.micro.job import (
     A_COLUMN,
     A_ROW,
     A_SPACE,
+    ALONG,
     B_COLUMN,
     B_IN_PLACE,
     B_NEAR,
     B_ROW,
+    BEFORE,
     BLOCK_K,
     BLOCK_N,
     C_COLUMN,
@@ -51,6 +53,7 @@ from gemm.micro.job import (
     N,
 )
 from gemm.micro.memory import get, put
+from gemm.micro.sweep import sweep_rows
 from gemm.micro.tile import lanes_of, rows_of
 
 # An inner product's vector of sums is added up and written in about this many cycles.
@@ -62,12 +65,16 @@ ALIASING = 512
 # Strides of A that are a multiple of this put so many of a tile's rows on the same sets that a set has not ways
 # enough.
 SAME_SETS = 1024
+# And of these one set: a line of A is gone before its next element is read, and its rows are copied a line at a time
+# before they are multiplied.
+ONE_SET = 4096
 # Rows that the sets of a first cache with eight ways hold, beside a line of B.
 WAYS = 7
 # Elements of k at a time, for inner products: 16 KiB of float32 stay in the first cache.
 DOT_DEPTH = 4096
-# k up to which C is written along its rows, and how many rows at a time.
-SHALLOW, SWEEP_ROWS = 64, 4
+# k up to which C is written along its rows, and how many rows at a time. Where registers do not suffice for so many,
+# B passes by more often, and tiles are better sooner.
+SHALLOW, SHALLOW_FEW, SWEEP_ROWS = 64, 8, 4
 # Rows of B that are read at once where C is a single row: streams that the hardware follows.
 STREAMS = 8
 # Bytes of C from which on, if it is not read, it is written past the caches. (Parts of a split k are far smaller.)
@@ -149,7 +156,7 @@ def choose_path(job, lanes):
 
 
 @register_jitable
-def choose_packing(job, lanes, rows, table):
+def choose_packing(job, lanes, rows, table, kind):
     """PACK_A, PACK_B and the block sizes."""
     m, n, k, unit = get(job, M), get(job, N), get(job, K), get(job, UNIT)
     a_row, a_column = get(job, A_ROW), get(job, A_COLUMN)
@@ -161,13 +168,14 @@ def choose_packing(job, lanes, rows, table):
         put(job, BLOCK_K, DOT_DEPTH)
         return
     put(job, STREAM, 0)
-    if (k <= SHALLOW or m == 1) and b_column == unit and n >= 4 * lanes:
+    shallow = SHALLOW if sweep_rows(SWEEP_ROWS, kind) == SWEEP_ROWS else SHALLOW_FEW
+    if (k <= shallow or m == 1) and b_column == unit and n >= 4 * lanes:
         put(job, PATH, SWEEPS)
         put(job, PACK_A, 0)
         put(job, PACK_B, 0)
         put(job, ROWS, SWEEP_ROWS)
         put(job, BLOCK_N, n)
-        put(job, BLOCK_K, SHALLOW if k <= SHALLOW else STREAMS)
+        put(job, BLOCK_K, shallow if k <= shallow else STREAMS)
         lined = (get(job, C) | get(job, C_ROW)) % 64 == 0
         put(job, STREAM, 1 if lined and k >= 4 and m * n * unit >= BEYOND_CACHES else 0)
         return
@@ -176,11 +184,16 @@ def choose_packing(job, lanes, rows, table):
         pack_b = True
     if m > rows and k * n * unit > IN_MEMORY:
         pack_b = True
+    if m > get(table, FEW_ROWS) and b_row % SAME_SETS == 0 and rows <= WAYS:
+        pack_b = (
+            True  # lower tiles come back to a strip of B sooner than L2 can bring it, and L1 cannot hold it
+        )
     pack_a = False
     if n >= 64 and m >= 4:
         evicted = a_row % ALIASING == 0 and rows > WAYS
         pack_a = (a_column != unit or evicted) and m * k * unit > 32768
-    put(job, PACK_A, 1 if pack_a else 0)
+    one_set = a_column == unit and a_row % ONE_SET == 0 and rows > WAYS
+    put(job, PACK_A, (BEFORE if one_set else ALONG) if pack_a else 0)
     put(job, PACK_B, 1 if pack_b else 0)
     # Rows of A that fall on the same cache sets, read as they lie: no more at a time than a set has ways.
     put(job, ROWS, 0 if pack_a or a_column != unit or a_row % SAME_SETS else min(WAYS, rows))
@@ -210,7 +223,7 @@ def choose_parts(job, threads, lanes, table):
     # More parts than threads, where they are large: a core that is held up takes fewer of them.
     pieces = threads * PIECES if work > PIECES * MANY_TIMES * get(table, WORTH_A_THREAD) else threads
     wide = 1 if get(job, PATH) == DOTS else lanes
-    packing_a, packing_b = get(job, PACK_A) + 1, get(job, PACK_B) + 1
+    packing_a, packing_b = (2 if get(job, PACK_A) else 1), get(job, PACK_B) + 1
     best, best_down = 1 << 62, 1
     for down in range(1, pieces + 1):
         across = pieces // down
@@ -253,7 +266,7 @@ def settle(job, threads, kind):
     """Decide everything that a job leaves open once its operands, alpha and beta are written down."""
     lanes, rows, table = lanes_of(kind), rows_of(kind), get(job, TABLE)
     choose_path(job, lanes)
-    choose_packing(job, lanes, rows, table)
+    choose_packing(job, lanes, rows, table, kind)
     choose_parts(job, threads, lanes, table)
     choose_space(job, lanes)
 

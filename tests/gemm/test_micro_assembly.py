@@ -107,8 +107,11 @@ def test_the_command_prints_the_loop_and_its_verdict():
     found = run("--dtype", "float64")
     assert found.returncode == 0
     assert found.stdout.count("vfmadd") == shape.rows * shape.vectors
-    size, edge = f"{shape.rows} x {shape.vectors} vectors", "" if shape.masks else ", whole"
-    assert f"float64 {size}{edge}: {shape.rows * shape.vectors} fmas" in found.stdout
+    size = f"{shape.rows} x {shape.vectors} vectors"
+    assert f"float64 {size}, whole: {shape.rows * shape.vectors} fmas" in found.stdout
+    found = run("--dtype", "float64", "--edge")
+    assert found.returncode == 0
+    assert f"float64 {size}: {shape.rows * shape.vectors} fmas" in found.stdout
     assert found.stdout.endswith("0 spills, 0 other: good\n")
     found = run("--rows", "99", "--wide", "1")
     assert found.returncode == 2
