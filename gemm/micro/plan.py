@@ -75,6 +75,8 @@ DOT_DEPTH = 4096
 # k up to which C is written along its rows, and how many rows at a time. Where registers do not suffice for so many,
 # B passes by more often, and tiles are better sooner.
 SHALLOW, SHALLOW_FEW, SWEEP_ROWS = 64, 8, 4
+# And how many where C stays in the first cache, or where each element of it takes but one multiply-add.
+MORE_ROWS, FIRST_CACHE = 6, 32 << 10
 # Rows of B that are read at once where C is a single row: streams that the hardware follows.
 STREAMS = 8
 # Bytes of C from which on, if it is not read, it is written past the caches. (Parts of a split k are far smaller.)
@@ -173,7 +175,7 @@ def choose_packing(job, lanes, rows, table, kind):
         put(job, PATH, SWEEPS)
         put(job, PACK_A, 0)
         put(job, PACK_B, 0)
-        put(job, ROWS, SWEEP_ROWS)
+        put(job, ROWS, MORE_ROWS if k == 1 or m * n * unit <= FIRST_CACHE else SWEEP_ROWS)
         put(job, BLOCK_N, n)
         put(job, BLOCK_K, shallow if k <= shallow else STREAMS)
         lined = (get(job, C) | get(job, C_ROW)) % 64 == 0

@@ -1,6 +1,6 @@
 """The third micro-kernel, for a small k: what moves is C, so C is written in long rows.
 
-    C[0:h, 0:n] <- alpha A[0:h, 0:k] B[0:k, 0:n] + beta C,   h = 1, 2 or 4, n in fours of vectors
+    C[0:h, 0:n] <- alpha A[0:h, 0:k] B[0:k, 0:n] + beta C,   h = 1, 2, 4 or 6, n in fours of vectors
 
 With k = 1 (the outer product of two vectors) there is one multiply-add for each element of C, and the product is as
 fast as C can be written. A tile 14 rows high writes 14 streams in pieces of two lines each, at half that speed; here
@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from gemm.micro.emit import I32, I64, Emitter, function, word
 from gemm.micro.host import Tile, tile
 
-HEIGHTS = (1, 2, 4)
+HEIGHTS = (1, 2, 4, 6)
 WIDE = 4
 
 
