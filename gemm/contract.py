@@ -20,6 +20,8 @@ from gemm.kernel import Kernel
 from gemm.registry import get, kernels
 
 ndarray = np.ndarray
+# There is one object of each, for arrays whose bytes are in this machine's order.
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 Call = Callable[[], Any]
 
 # Kernel name -> its `plain`: the one path that must cost less than np.matmul does at n = 32.
@@ -51,18 +53,19 @@ def matmul(
     mix of host and device arrays and for an `out` that cannot hold the result; UnknownKernel;
     KernelUnavailable.
     """
-    if alpha == 1.0 and beta == 0.0 and epilogue is None and kernel in _plain:
-        if type(a) is ndarray and type(b) is ndarray and a.ndim == 2 and b.ndim == 2:
+    if kernel in _plain and alpha == 1.0 and beta == 0.0 and epilogue is None:
+        if type(a) is type(b) is ndarray and a.ndim == b.ndim == 2:
             dtype = a.dtype
-            if dtype is b.dtype and dtype.char in "fd":
+            if dtype is b.dtype and (dtype is FLOAT32 or dtype is FLOAT64):
                 try:
                     return _plain[kernel](a, b, out)
                 except (ValueError, TypeError):
                     pass  # a shape or an `out` that it does not take: the long way knows what to do or say
     found = get(kernel)
-    if found.plain is not None:
-        _plain.setdefault(kernel, found.plain)
-    return _matmul(a, b, out, found, float(alpha), float(beta), epilogue)
+    result = _matmul(a, b, out, found, float(alpha), float(beta), epilogue)
+    if found.plain is not None and kernel not in _plain:
+        _plain[kernel] = found.plain()
+    return result
 
 
 def prepare(
@@ -202,7 +205,7 @@ def _products(
             for at in np.ndindex(*stack)
         ]
     elif kernel.plain is not None and not fused and not stack and (alpha, beta) == (1, 0) and _in_rows(c):
-        calls = [partial(kernel.plain, a, b, c)]  # nothing between the caller and the library
+        calls = [partial(kernel.plain(), a, b, c)]  # nothing between the caller and the library
     else:
         function, own = kernel.function, epilogue if fused else None
         calls = [

@@ -59,7 +59,8 @@ class Kernel:
     fuses           the epilogue parts (`Epilogue.names`) that it does itself
     set_threads     called with n by `gemm.set_threads`, for pools that nobody else knows of
     probe           a cheap look (metadata, no import): None if it can run here, else why not and what to do
-    plain           does the plain product of two 2-D arrays in one call, as np.dot(a, b[, out]) does
+    plain           returns, as load does, what does the plain product of two 2-D arrays in one call, as
+                    np.dot(a, b[, out]) does; called after `function` was loaded
     bind            settles beforehand what depends on the operands only: bind(a, b, c, *, alpha, beta, epilogue)
                     returns the call that does what `function` does; called after `function` was loaded
     tuning          where its settings for a dtype come from: tuning(dtype) is "model" or stands for a file's contents
@@ -79,7 +80,7 @@ class Kernel:
     fuses: frozenset[str] = frozenset()
     set_threads: Callable[[int], None] | None = None
     probe: Callable[[], str | None] | None = None
-    plain: Function | None = None
+    plain: Callable[[], Function] | None = None
     bind: Function | None = None
     tuning: Callable[[str], str | None] | None = None
     rung: float = float("inf")

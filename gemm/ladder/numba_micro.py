@@ -34,8 +34,8 @@ def bind(a, b, c, *, alpha, beta, epilogue=None):
     return product().bind(a, b, c, alpha=alpha, beta=beta, epilogue=epilogue)
 
 
-def plain(a, b, out=None):
-    return product().plain(a, b, out)
+def plain():
+    return product().plain
 
 
 def set_threads(count):

@@ -89,7 +89,9 @@ def tiles(job, i0, i1, j0, j1, p0, p1, c, c_row, alpha, beta, space):
     pitch_a = height * unit  # of a packed strip of A
     block_n, block_k = get(job, BLOCK_N), get(job, BLOCK_K)
     blocks = (j1 - j0 + block_n - 1) // block_n
-    block_n = min(block_n, ((j1 - j0 + blocks - 1) // blocks + strip - 1) // strip * strip)  # as even as can be
+    block_n = min(
+        block_n, ((j1 - j0 + blocks - 1) // blocks + strip - 1) // strip * strip
+    )  # as even as can be
     a_space, b_space = space, space + A_SPACE * unit
     for jj in range(j0, j1, block_n):
         columns = min(block_n, j1 - jj)

@@ -9,6 +9,7 @@ from numba.extending import register_jitable
 from gemm.micro import job as word
 from gemm.micro.dot import dot_kernel
 from gemm.micro.finish import finish
+from gemm.micro.hub import WORKERS
 from gemm.micro.loops import part_of
 from gemm.micro.memory import address_of, get, job_on_stack, put, settle_at
 from gemm.micro.packing import pack
@@ -101,7 +102,7 @@ def disjoint(
     return high <= others_low or others_high <= low
 
 
-def plain(a, b, c, hub, table, threads):
+def plain(a, b, c, hub, table):
     """C <- A B for three arrays. Returns 0; 1 where they need more care than this takes."""
     (m, k), n, unit = a.shape, b.shape[1], c.itemsize
     a_row, a_column = a.strides
@@ -137,8 +138,8 @@ def plain(a, b, c, hub, table, threads):
     put(job, word.HUB, hub)
     shallow = k <= min(QUICK, get(table, word.MOST_DEPTH))
     if unit == a_column == b_column and m > 1 and shallow and n >= QUICK // 4 and m * n * k <= QUICK**3:
-        settle_small(job)  # what `settle` decides of these, in a tenth of the time
+        settle_small(job, c.dtype.type(1))  # what `settle` decides of these, in a tenth of the time
     else:
-        settle_at(get(table, word.SETTLE), job, threads)
+        settle_at(get(table, word.SETTLE), job, get(hub, WORKERS) + 1)
     do_job(job)
     return 0

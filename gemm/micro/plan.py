@@ -53,7 +53,7 @@ from gemm.micro.job import (
     N,
 )
 from gemm.micro.memory import get, put
-from gemm.micro.sweep import sweep_rows
+from gemm.micro.sweep import WIDE, sweep_rows
 from gemm.micro.tile import lanes_of, rows_of
 
 # An inner product's vector of sums is added up and written in about this many cycles.
@@ -171,7 +171,7 @@ def choose_packing(job, lanes, rows, table, kind):
         return
     put(job, STREAM, 0)
     shallow = SHALLOW if sweep_rows(SWEEP_ROWS, kind) == SWEEP_ROWS else SHALLOW_FEW
-    if (k <= shallow or m == 1) and b_column == unit and n >= 4 * lanes:
+    if (k <= shallow or m == 1) and b_column == unit and n >= WIDE * lanes:
         put(job, PATH, SWEEPS)
         put(job, PACK_A, 0)
         put(job, PACK_B, 0)
@@ -274,12 +274,15 @@ def settle(job, threads, kind):
 
 
 @register_jitable
-def settle_small(job):
+def settle_small(job, kind):
     """What `settle` decides of a small product whose operands lie row by row: one part, nothing packed."""
-    put(job, PATH, TILES)
+    small = get(job, M) * get(job, N) * get(job, UNIT) <= FIRST_CACHE
+    along_rows = get(job, N) >= WIDE * lanes_of(kind) and sweep_rows(SWEEP_ROWS, kind) == SWEEP_ROWS
+    put(job, PATH, SWEEPS if along_rows else TILES)
     put(job, PACK_A, 0)
     put(job, PACK_B, 0)
-    put(job, ROWS, 0)
+    put(job, ROWS, (MORE_ROWS if small else SWEEP_ROWS) if along_rows else 0)
+    put(job, STREAM, 0)
     put(job, BLOCK_N, get(job, N))
     put(job, BLOCK_K, get(job, K))
     put(job, SPLIT_M, 1)

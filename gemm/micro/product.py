@@ -85,6 +85,7 @@ class Hub:
 
 
 HUB = Hub()
+HUB_AT = HUB.address
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=HUB.forget)
 atexit.register(HUB.stop)
@@ -121,26 +122,29 @@ CODE = (
     ("finish", 5, 0),
     ("settle", 2, 0),
 )
-CHARACTERS = {"float32": "f", "float64": "d"}
-# A dtype's character -> its compiled code for `plain`, the address of its table, and the dtype in this machine's
-# order
-_plain: dict[str, tuple[Callable[..., int], int, np.dtype]] = {}
+# A dtype, in this machine's order, of which there is but one object; and what `plain` calls for it, with the address
+# of its table.
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_float32: tuple[Callable[..., int], int] | None = None
+_float64: tuple[Callable[..., int], int] | None = None
+# Dtypes that are compiled, and the addresses of their tables.
+_tables: dict[str, int] = {}
 
 
 def table(dtype: str) -> int:
     """The address of the dtype's table: its code (compiled now, if it is not yet) and its block sizes."""
-    char = CHARACTERS[dtype]
-    if char not in _plain:
+    if dtype not in _tables:
         with _compiling:
-            if char not in _plain:  # another thread may have been first
+            if dtype not in _tables:  # another thread may have been first
                 _compile(dtype)
-    return _plain[char][1]
+    return _tables[dtype]
 
 
 _compiling = threading.Lock()
 
 
 def _compile(dtype: str) -> None:
+    global _float32, _float64
     from numba import types
 
     from gemm.micro import native as code
@@ -152,8 +156,12 @@ def _compile(dtype: str) -> None:
         _made.append(made)
         words[getattr(job, name.upper())] = made.address
     read, written = (types.Array(element, 2, "A", readonly=only) for only in (True, False))
-    plain = _entry(code.plain, word(read, read, written, word, word, word))
-    _plain[CHARACTERS[dtype]] = plain, _address(words), np.dtype(dtype)
+    plain, address = _entry(code.plain, word(read, read, written, word, word)), _address(words)
+    if dtype == "float32":
+        _float32 = plain, address
+    else:
+        _float64 = plain, address
+    _tables[dtype] = address
 
 
 # Compiled code lives as long as the objects that made it.
@@ -237,18 +245,19 @@ def plain(a: Array, b: Array, out: Array | None = None) -> Array:
     """a @ b for two 2-D arrays of one dtype; ValueError where they or `out` need more care than this takes."""
     dtype = a.dtype
     if out is None:
-        if a.shape[1] != b.shape[0]:
+        if a.shape[1] != len(b):
             raise ValueError("shapes that do not fit")
-        out = np.empty((a.shape[0], b.shape[1]), dtype)
+        out = np.empty((len(a), b.shape[1]), dtype)
     elif type(out) is not Array or out.dtype is not dtype or out.ndim != 2 or not out.flags.writeable:
         raise ValueError("out is not a plain array of the operands' dtype")
-    char = dtype.char
-    if char not in _plain:
+    ready = _float32 if dtype is FLOAT32 else _float64 if dtype is FLOAT64 else None
+    if ready is None:
+        if dtype is not FLOAT32 and dtype is not FLOAT64:
+            raise ValueError("the operands' bytes are in another machine's order")
         table(dtype.name)
-    run, words, native_order = _plain[char]
-    if dtype is not native_order:
-        raise ValueError("the operands' bytes are in another machine's order")
-    if run(a, b, out, HUB.address, words, get_threads()):
+        return plain(a, b, out)
+    run, words = ready
+    if run(a, b, out, HUB_AT, words):
         raise ValueError("operands that the short way does not take")
     return out
 
