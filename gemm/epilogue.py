@@ -12,18 +12,21 @@ Backward, after C <- alpha A B + beta C (C is dL/dY of the layer below, for dX =
 
 A kernel that can do this inside its last update of C says so in `fuses`; for every other kernel the
 contract calls `apply` afterwards, with the same result. Activation derivatives are taken from the
-*output* Y where the function allows it (relu, tanh, sigmoid, identity), so that Z need not be kept.
+*output* Y where the function allows it (all but gelu), so that Z need not be kept.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 Array = np.ndarray
+# The slope of a leaky relu below zero, PyTorch's.
+LEAK = 0.01
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,12 @@ class Activation:
     """An elementwise function with its derivative.
 
     forward(z, out)    out <- f(z); `out` may be `z`
-    backward(g, y)     g <- g * f'(z), in place, given y = f(z)
+    backward(g, y)     g <- g * f'(z), in place, given y = f(z); or given z itself, where `from_z`
     error              rounding of one evaluation, in units in the last place of the result
     slope              the largest |f'|: how much an error in z can grow
-    flops              floating-point operations per element, by convention (exp, tanh count 1)
+    flops              floating-point operations per element of forward, by convention (exp, tanh, erf count 1)
+    backward_flops     of backward, the multiplication by g among them
+    from_z             whether backward needs z: y does not tell
     """
 
     name: str
@@ -43,6 +48,8 @@ class Activation:
     error: float
     slope: float
     flops: int
+    backward_flops: int
+    from_z: bool = False
 
 
 def _relu(z: Array, out: Array) -> Array:
@@ -51,6 +58,29 @@ def _relu(z: Array, out: Array) -> Array:
 
 def _relu_backward(g: Array, y: Array) -> Array:
     return np.multiply(g, y > 0, out=g)
+
+
+def _leaky(z: Array, out: Array) -> Array:
+    return np.maximum(z, z * z.dtype.type(LEAK), out=out)
+
+
+def _leaky_backward(g: Array, y: Array) -> Array:
+    return np.multiply(g, np.where(y > 0, y.dtype.type(1), y.dtype.type(LEAK)), out=g)
+
+
+def _gelu(z: Array, out: Array) -> Array:
+    """z times the normal distribution's share below z: no approximation (Hendrycks and Gimpel 2016)."""
+    from scipy.special import erfc
+
+    return np.multiply(z, erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5), out=out)
+
+
+def _gelu_backward(g: Array, z: Array) -> Array:
+    from scipy.special import erfc
+
+    below = erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5)
+    below += z * np.exp(z * z * z.dtype.type(-0.5)) * z.dtype.type(1 / math.sqrt(2 * math.pi))
+    return np.multiply(g, below, out=g)
 
 
 def _tanh_backward(g: Array, y: Array) -> Array:
@@ -81,10 +111,14 @@ def _identity_backward(g: Array, y: Array) -> Array:
 ACTIVATIONS = {
     a.name: a
     for a in (
-        Activation("relu", _relu, _relu_backward, error=0, slope=1.0, flops=1),
-        Activation("tanh", np.tanh, _tanh_backward, error=4, slope=1.0, flops=1),
-        Activation("sigmoid", _sigmoid, _sigmoid_backward, error=8, slope=0.25, flops=4),
-        Activation("identity", _identity, _identity_backward, error=0, slope=1.0, flops=0),
+        Activation("relu", _relu, _relu_backward, error=0, slope=1.0, flops=1, backward_flops=2),
+        Activation("leaky-relu", _leaky, _leaky_backward, error=1, slope=1.0, flops=2, backward_flops=2),
+        Activation(
+            "gelu", _gelu, _gelu_backward, error=256, slope=1.13, flops=4, backward_flops=9, from_z=True
+        ),
+        Activation("tanh", np.tanh, _tanh_backward, error=4, slope=1.0, flops=1, backward_flops=3),
+        Activation("sigmoid", _sigmoid, _sigmoid_backward, error=8, slope=0.25, flops=4, backward_flops=3),
+        Activation("identity", _identity, _identity_backward, error=0, slope=1.0, flops=0, backward_flops=0),
     )
 }
 
@@ -106,7 +140,7 @@ class Epilogue:
     activation  a name of ACTIVATIONS
     aux_out     (m, n), the dtype of C: receives Z = alpha A B + beta C + bias
     grad_of     a name of ACTIVATIONS: C <- C * f'
-    aux_in      (m, n): Y = f(Z), from which f' is taken
+    aux_in      (m, n): Y = f(Z), from which f' is taken; or Z, for an activation with `from_z`
 
     Raises ValueError for an unknown activation, for both halves at once, or for half of a half.
     """

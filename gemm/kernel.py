@@ -56,7 +56,7 @@ class Kernel:
     load            compiles or imports what it needs and returns the function described above
     device          "cpu", "cuda" or "cluster": where its operands live
     signatures      the dtypes that it takes; the first that fits is used
-    fuses           the epilogue parts (`Epilogue.names`) that it does itself
+    fuses           the epilogue parts (`Epilogue.names`) that it does itself; "beta": it adds to C where it lies
     set_threads     called with n by `gemm.set_threads`, for pools that nobody else knows of
     probe           a cheap look (metadata, no import): None if it can run here, else why not and what to do
     plain           returns, as load does, what does the plain product of two 2-D arrays in one call, as

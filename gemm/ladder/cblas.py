@@ -43,6 +43,7 @@ def kernel(choice: Choice) -> Kernel:
         probe=lambda: choice.reason,
         bind=partial(bound, choice),
         set_threads=lambda n: opened(choice).set_threads(n),
+        fuses=frozenset({"beta"}),
         rung=75,
         peer=True,
         file=str(Path(vendors.__file__).parent),

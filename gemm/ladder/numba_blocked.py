@@ -111,5 +111,6 @@ KERNEL = Kernel(
     name="numba-blocked",
     idea="cache blocking: tiles of A, B and C stay in cache; all cores",
     load=load,
+    fuses=frozenset({"beta"}),
     rung=50,
 )

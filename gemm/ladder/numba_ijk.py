@@ -40,5 +40,6 @@ KERNEL = Kernel(
     name="numba-ijk",
     idea="the same three loops, compiled",
     load=load,
+    fuses=frozenset({"beta"}),
     rung=30,
 )

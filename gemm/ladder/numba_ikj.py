@@ -47,5 +47,6 @@ KERNEL = Kernel(
     name="numba-ikj",
     idea="loop order: the inner loop runs along memory and vectorises",
     load=load,
+    fuses=frozenset({"beta"}),
     rung=40,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from gemm.kernel import Kernel
 
 FOLDER = Path(__file__).parent.parent / "micro"
-ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
+ACTIVATIONS = ("relu", "leaky-relu", "tanh", "sigmoid", "identity")
 
 
 def probe():
@@ -57,7 +57,7 @@ KERNEL = Kernel(
     plain=plain,
     set_threads=set_threads,
     tuning=tuning,
-    fuses=frozenset({"bias", "aux_out", *ACTIVATIONS, *(f"grad:{name}" for name in ACTIVATIONS)}),
+    fuses=frozenset({"beta", "bias", "aux_out", *ACTIVATIONS, *(f"grad:{name}" for name in ACTIVATIONS)}),
     rung=60,
     file=str(FOLDER),
 )

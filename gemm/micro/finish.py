@@ -21,6 +21,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, register_jitable
 
+from gemm.epilogue import LEAK
 from gemm.micro.host import vectors
 from gemm.micro.job import (
     ACTIVATION,
@@ -31,13 +32,14 @@ from gemm.micro.job import (
     BIAS,
     C_ROW,
     GRADIENT,
+    LEAKY,
     RELU,
     SIGMOID,
     TANH,
     UNIT,
     C,
 )
-from gemm.micro.memory import get, pointer
+from gemm.micro.memory import get, pointer, rounded
 
 
 class Expansion(NamedTuple):
@@ -118,12 +120,15 @@ class _Scalars:
         size = builder.fdiv(builder.fneg(less_one), builder.fadd(less_one, self.number(2.0)))
         return self._call("copysign", size, z)
 
-    def sigmoid(self, z: Any) -> Any:
+    def exp_minus(self, z: Any) -> Any:
         builder = self.builder
         n, p = self.expansion(self.negative_size(z, 1.0, self.e.least))
         half = builder.ashr(n, ir.Constant(n.type, 1))  # 2^n itself may be no normal number
         power = builder.fmul(builder.fadd(p, self.number(1.0)), self.power_of_two(half))
-        power = builder.fmul(power, self.power_of_two(builder.sub(n, half)))
+        return builder.fmul(power, self.power_of_two(builder.sub(n, half)))
+
+    def sigmoid(self, z: Any) -> Any:
+        builder, power = self.builder, self.exp_minus(z)
         below = builder.fcmp_ordered("<", z, self.number(0.0))
         above = builder.select(below, power, self.number(1.0))
         return builder.fdiv(above, builder.fadd(power, self.number(1.0)))
@@ -140,6 +145,12 @@ def tanh(_, z):
 
 
 @intrinsic
+def exp_minus(_, z):
+    """e^-|z|, within 2 units in the last place."""
+    return z(z), lambda _context, builder, _s, arguments: _scalars(builder, z).exp_minus(*arguments)
+
+
+@intrinsic
 def sigmoid(_, z):
     """1 / (1 + e^-z), within 4 units in the last place."""
     return z(z), lambda _context, builder, _s, arguments: _scalars(builder, z).sigmoid(*arguments)
@@ -148,7 +159,7 @@ def sigmoid(_, z):
 @register_jitable
 def finish(job, i0, i1, j0, j1, one):
     """The epilogue of `job` on rows i0 to i1 of C, columns j0 to j1. one: 1 in C's dtype."""
-    unit, columns, zero = get(job, UNIT), j1 - j0, one - one
+    unit, columns, zero, leak = get(job, UNIT), j1 - j0, one - one, rounded(LEAK, one)
     for i in range(i0, i1):
         row = carray(pointer(get(job, C) + i * get(job, C_ROW) + j0 * unit, one), columns)
         if get(job, BIAS):
@@ -163,6 +174,9 @@ def finish(job, i0, i1, j0, j1, one):
         if activation == RELU:
             for j in range(columns):
                 row[j] = zero if row[j] < zero else row[j]  # NaN stays NaN
+        elif activation == LEAKY:
+            for j in range(columns):
+                row[j] = leak * row[j] if row[j] < zero else row[j]
         elif activation == TANH:
             for j in range(columns):
                 row[j] = tanh(row[j])
@@ -174,6 +188,9 @@ def finish(job, i0, i1, j0, j1, one):
             if gradient == RELU:
                 for j in range(columns):
                     row[j] *= one if y[j] > zero else zero
+            elif gradient == LEAKY:
+                for j in range(columns):
+                    row[j] *= one if y[j] > zero else leak
             elif gradient == TANH:
                 for j in range(columns):
                     row[j] *= one - y[j] * y[j]

@@ -189,6 +189,12 @@ def jump(_, function, job, part, space, shared):
 
 
 @intrinsic
+def call_at(_, function, argument):
+    """Call a function of one integer that returns nothing."""
+    return types.void(*[types.int64] * 2), _through_address
+
+
+@intrinsic
 def settle_at(_, function, job, threads):
     """Settle a job (`native.settle_f32`)."""
     return types.void(*[types.int64] * 3), _through_address
@@ -252,6 +258,16 @@ def as_number(_, word, kind):
         return builder.fptrunc(value, ir.FloatType()) if kind == types.float32 else value
 
     return kind(types.int64, kind), generate
+
+
+@intrinsic
+def rounded(_, number, kind):
+    """A float64 in the dtype of `kind`."""
+
+    def generate(_context, builder, _signature, arguments):
+        return builder.fptrunc(arguments[0], ir.FloatType()) if kind == types.float32 else arguments[0]
+
+    return kind(types.float64, kind), generate
 
 
 @intrinsic

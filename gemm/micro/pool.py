@@ -40,6 +40,7 @@ from gemm.micro.memory import (
     WORD,
     add_to,
     allocate,
+    call_at,
     get,
     give_way,
     jump,
@@ -146,6 +147,24 @@ def do_job(job):
         raise MemoryError("there is no memory for the workspace of a product")
     together(hub, job, parts, spaces, space)
     release(space)
+
+
+def do_call(function, argument):
+    """Call a compiled function."""
+    call_at(function, argument)
+
+
+def do_program(words, count):
+    """Do so many calls, each two words: a function's address and its argument; 0 and a job's address for a job.
+
+    Raises MemoryError as `do_job` does; what comes after it is not done.
+    """
+    for at in range(0, 2 * count, 2):
+        function, argument = get(words, at), get(words, at + 1)
+        if function:
+            call_at(function, argument)
+        else:
+            do_job(argument)
 
 
 def do_small_job(job):

@@ -19,6 +19,7 @@ from gemm import epilogue as epilogues
 from gemm.compiled import cached, cfunction
 from gemm.epilogue import Epilogue
 from gemm.micro import blocking, hub, job
+from gemm.program import Native as NativeCall
 from gemm.threads import get_threads
 
 Array = np.ndarray
@@ -230,15 +231,19 @@ def bind(
     ):
         run = native().do_small_job
     call = Product(run, address)
-    call.words, call.operands = words, (a, b, c, epilogue)
+    call.function, call.argument, call.keeps = 0, address, (a, b, c, epilogue)
+    call.words = words
     return call
 
 
-class Product(partial):
-    """A call of native code that keeps what it reads and writes alive. Returns None, or raises MemoryError."""
+class Product(NativeCall):
+    """A product as a call. Returns None, or raises MemoryError."""
 
     words: Array
-    operands: Any
+
+    def scale(self, alpha: float, beta: float) -> None:
+        """From the next call on C <- alpha A B + beta C."""
+        self.words.view(np.float64)[[job.ALPHA, job.BETA]] = alpha, beta
 
 
 def plain(a: Array, b: Array, out: Array | None = None) -> Array:
