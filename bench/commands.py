@@ -162,9 +162,22 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         activation: Annotated[str, typer.Option()] = "relu",
         loss: Annotated[str, typer.Option()] = "softmax-cross-entropy",
         optimizer: Annotated[str, typer.Option()] = "sgd",
-        lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
+        lr: Annotated[
+            float | None, typer.Option(help="Learning rate (default: the optimizer's own).")
+        ] = None,
+        weight_decay: Annotated[float, typer.Option(help="Of the optimizer.")] = 0.0,
+        schedule: Annotated[
+            str,
+            typer.Option(help="Of the learning rate: cosine, step:every=10,gamma=0.1, ... (mlp.schedules)."),
+        ] = "constant",
         dtype: Annotated[str, typer.Option()] = "float32",
         seed: Annotated[int, typer.Option()] = 0,
+        checkpoint: Annotated[
+            Path | None, typer.Option(help="Write model and training here (.npz) after every epoch.")
+        ] = None,
+        resume: Annotated[
+            bool, typer.Option("--resume", help="Go on from the checkpoint, if it is there.")
+        ] = False,
         threads: Annotated[int | None, typer.Option(help="Threads (default: all cores).")] = None,
         out: Annotated[Path | None, typer.Option(help="Write the history (JSON) here.")] = None,
         cblas: Cblas = None,
@@ -173,7 +186,8 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         """Train a network on real data with any kernel: the same learning, another clock."""
         settings = {
             "epochs": epochs, "batch": batch, "kernel": kernel, "activation": activation, "loss": loss,
-            "optimizer": optimizer, "lr": lr, "dtype": dtype, "seed": seed,
+            "optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "schedule": schedule, "dtype": dtype,
+            "seed": seed, "checkpoint": checkpoint, "resume": resume,
         }  # fmt: skip
         _train(data, arch, settings, threads, out, as_json)
 
@@ -335,9 +349,12 @@ def _train(
     if out is not None and (out.exists() and not out.is_file()):  # now: afterwards the training would be lost
         raise RunError(f"{out}: is no file that could be written; give another with --out")
 
+    told: list[Epoch] = []
+
     def tell(epoch: Epoch) -> None:
-        if epoch.epoch == 1:
+        if not told:
             typer.echo("epoch        loss  accuracy      steps")
+        told.append(epoch)
         accuracy = f"{epoch.test_accuracy:8.2%}" if epoch.test_accuracy is not None else "       -"
         typer.echo(f"{epoch.epoch:5d}  {epoch.train_loss:10.5f}  {accuracy}  {epoch.seconds:8.3f} s")
 
@@ -358,7 +375,7 @@ def _train(
     else:
         widths = "-".join(map(str, training.model["arch"]))
         typer.echo(
-            f"{widths} on {data} with {settings['kernel']}: {len(training.losses)} steps in "
+            f"{widths} on {data} with {settings['kernel']}: {training.steps} steps in "
             f"{training.seconds:.3f} s: the first {training.first_step_s * 1e3:.1f} ms, "
             f"the others {training.step_s * 1e6:.0f} us each"
         )

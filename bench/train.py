@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -28,12 +29,14 @@ class Training:
     """A finished training: the network, its epochs, the loss of every step, seconds in all steps.
 
     first_step_s  seconds of the first step: with it come imports and compilation
+    steps         that this process did: fewer than there are losses where it went on from a checkpoint
     """
 
     model: Line
     epochs: tuple[Epoch, ...]
     losses: tuple[float, ...]
     first_step_s: float
+    steps: int
 
     @property
     def seconds(self) -> float:
@@ -42,8 +45,8 @@ class Training:
     @property
     def step_s(self) -> float:
         """Mean seconds of a step after the first; of the first where there is no other."""
-        rest = len(self.losses) - 1
-        return (self.seconds - self.first_step_s) / rest if rest else self.first_step_s
+        rest = self.steps - 1
+        return (self.seconds - self.first_step_s) / rest if rest > 0 else self.first_step_s
 
     def record(self) -> Line:
         """For --json and --out."""
@@ -55,6 +58,7 @@ class Clock(mlp.Callback):
 
     def __init__(self, tell: Callable[[Epoch], Any]) -> None:
         self.epochs: list[Epoch] = []
+        self.steps, self.first_step_s = 0, 0.0
         self._tell = tell
 
     def before_epoch(self, epoch: int) -> None:
@@ -62,7 +66,8 @@ class Clock(mlp.Callback):
 
     def after_step(self, step: int, loss: float) -> None:
         self._last = perf_counter()
-        if step == 1:
+        self.steps += 1
+        if self.steps == 1:
             self.first_step_s = self._last - self._began
 
     def after_epoch(self, epoch: int, train_loss: float, test_accuracy: float | None) -> None:
@@ -80,16 +85,23 @@ def train(
     activation: str = "relu",
     loss: str = "softmax-cross-entropy",
     optimizer: str = "sgd",
-    lr: float = 0.1,
+    lr: float | None = None,
+    weight_decay: float = 0.0,
+    schedule: str = "constant",
     dtype: str = "float32",
     seed: int = 0,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
     tell: Callable[[Epoch], Any] = lambda epoch: None,
 ) -> Training:
     """Train a network and return what happened.
 
     data  "digits", "synthetic" or a folder of IDX files
     arch  widths, "64-64-10"; default: one hidden layer of 64 between the data's features and classes
+    lr    default: the optimizer's own
     tell  called with each Epoch as it ends
+
+    schedule, checkpoint and resume are mlp.fit's; an epoch that an earlier process did is not among the epochs.
 
     Raises ValueError for names and numbers that do not fit, mlp.DivergenceError, gemm.UnknownKernel,
     gemm.KernelUnavailable.
@@ -102,7 +114,8 @@ def train(
     widths = mlp.widths(arch) if arch else (features, 64, outputs)
     described = {
         "arch": list(widths), "activation": activation, "loss": loss, "optimizer": optimizer, "lr": lr,
-        "dtype": dtype, "kernel": kernel, "batch": batch, "data": data, "seed": seed,
+        "weight_decay": weight_decay, "schedule": schedule, "dtype": dtype, "kernel": kernel, "batch": batch,
+        "data": data, "seed": seed,
     }  # fmt: skip
     check_memory([Cell(kernel, 1, model=frozen(described))])
     model = mlp.MLP(
@@ -111,10 +124,15 @@ def train(
         loss=loss,
         optimizer=optimizer,
         lr=lr,
+        weight_decay=weight_decay,
         kernel=kernel,
         dtype=dtype,
         seed=seed,
     )
+    described["lr"] = model.optimizer.lr
     clock = Clock(tell)
-    history = mlp.fit(model, found, epochs=epochs, batch=batch, seed=seed, callbacks=[clock])
-    return Training(described, tuple(clock.epochs), tuple(history.losses), clock.first_step_s)
+    history = mlp.fit(
+        model, found, epochs=epochs, batch=batch, seed=seed, callbacks=[clock], schedule=schedule,
+        checkpoint=checkpoint, resume=resume,
+    )  # fmt: skip
+    return Training(described, tuple(clock.epochs), tuple(history.losses), clock.first_step_s, clock.steps)

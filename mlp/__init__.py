@@ -12,9 +12,10 @@ from mlp.gradient import directional_error, elementwise_error
 from mlp.losses import LOSSES
 from mlp.model import MLP, widths
 from mlp.operations import KINDS, PRODUCTS, Operation
-from mlp.optimizers import OPTIMIZERS
+from mlp.optimizers import OPTIMIZERS, Optimizer, optimizer
 from mlp.plan import Bound, Plan
 from mlp.recorder import Recorder
+from mlp.schedules import SCHEDULES, schedule
 from mlp.training import Callback, DivergenceError, History, accuracy, fit
 
 __all__ = [
@@ -23,12 +24,14 @@ __all__ = [
     "MLP",
     "OPTIMIZERS",
     "PRODUCTS",
+    "SCHEDULES",
     "Bound",
     "Callback",
     "Dataset",
     "DivergenceError",
     "History",
     "Operation",
+    "Optimizer",
     "Plan",
     "Recorder",
     "accuracy",
@@ -36,5 +39,7 @@ __all__ = [
     "elementwise_error",
     "fit",
     "load",
+    "optimizer",
+    "schedule",
     "widths",
 ]

@@ -10,7 +10,7 @@
 A batch's examples are rows. (Lecture 12 writes a = W o + b for column vectors: its W is our W^T.)
 
 A layer is pure: it emits its operations for a batch size, and binds one of them to given buffers. Z, Y
-share one buffer, and so do dY, dZ: every activation's derivative is taken from Y (`gemm.epilogue`).
+share one buffer where the activation's derivative is taken from Y (`gemm.epilogue`), and so do dY, dZ.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ from typing import Any
 import numpy as np
 
 import gemm
-from gemm.epilogue import Activation
+from gemm.epilogue import Activation, Epilogue
+from gemm.program import chain
+from mlp import native
 from mlp.assignment import Assignment
 from mlp.blocks import blocked
 from mlp.operations import Operation, elementwise, product
+from mlp.optimizers import Optimizer
 
 Array = np.ndarray
+# Activations that let about half of their input's variance through.
+HALVING = ("relu", "leaky-relu", "gelu")
 Call = Callable[[], Any]
 
 
@@ -36,16 +41,37 @@ Call = Callable[[], Any]
 class Buffers:
     """One layer's arrays in one plan; of the dtype of the weights, C-contiguous (x may have any strides).
 
-    x (batch x d_in), y (batch x d_out), dz (batch x d_out), dx (batch x d_in; None for layer 1),
-    dw (d_in x d_out), db (d_out)
+    x (batch x d_in), y (batch x d_out), dz (batch x d_out), dx (batch x d_in; None for layer 1), db (d_out)
+    dw (d_in x d_out)    None where the product that makes it updates W
+    z (batch x d_out)    y itself, but for an activation whose derivative needs Z
+    below (batch x d_in) what the derivative of the layer below is taken from: its y, or its z
     """
 
     x: Array
     y: Array
+    z: Array
     dz: Array
     dx: Array | None
-    dw: Array
+    below: Array
+    dw: Array | None
     db: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A product of a step: out <- alpha a b + beta out, then the epilogue."""
+
+    a: Array
+    b: Array
+    out: Array
+    alpha: float = 1.0
+    beta: float = 0.0
+    epilogue: Epilogue | None = None
+
+    def prepare(self, kernel: gemm.Kernel) -> Call:
+        return gemm.prepare(
+            self.a, self.b, self.out, kernel=kernel, alpha=self.alpha, beta=self.beta, epilogue=self.epilogue
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +88,10 @@ class Dense:
     ) -> Dense:
         """Random weights, zero biases. Drawn in float64 and rounded: one seed, one network, any dtype.
 
-        Normal with variance 2 / d_in before a relu (He et al. 2015, eq. 10), which lets half of it through,
-        else 2 / (d_in + d_out) (Glorot and Bengio 2010, eq. 12).
+        Normal with variance 2 / d_in before a relu and its like (He et al. 2015, eq. 10), which let half of it
+        through, else 2 / (d_in + d_out) (Glorot and Bengio 2010, eq. 12).
         """
-        variance = 2 / d_in if activation.name == "relu" else 2 / (d_in + d_out)
+        variance = 2 / d_in if activation.name in HALVING else 2 / (d_in + d_out)
         weight = rng.standard_normal((d_in, d_out)) * np.sqrt(variance)
         return cls(weight.astype(dtype), np.zeros(d_out, dtype), activation)
 
@@ -87,8 +113,9 @@ class Dense:
         z, shape, f = batch * d_out, (batch, d_out), self.activation
         emitted = []
         if f.name != "identity":
-            flops = (f.flops + 1) * z  # f' is counted as f is; then the multiplication by dY
-            emitted.append(elementwise(layer, "activation", "backward", shape, flops, size * 3 * z))
+            emitted.append(
+                elementwise(layer, "activation", "backward", shape, f.backward_flops * z, size * 3 * z)
+            )
         emitted.append(elementwise(layer, "db", "backward", (d_out,), z, size * (z + d_out)))
         if layer > 1:
             name = kernels[layer, "dX"].name
@@ -96,25 +123,49 @@ class Dense:
         emitted.append(product(layer, "dW", "backward", kernels[layer, "dW"].name, d_in, d_out, batch, size))
         return emitted
 
-    def operands(self, operation: Operation, at: Buffers) -> tuple[Array, Array, Array] | None:
-        """(a, b, out) of a product; None for anything else."""
+    def product(
+        self, operation: Operation, at: Buffers, below: Activation | None, optimizer: Optimizer
+    ) -> Product | None:
+        """What a product of this layer multiplies, fused parts included; None for any other operation.
+
+        below  the activation of the layer below
+        """
+        parts = operation.parts
         if operation.op == "Z":
-            return at.x, self.weight, at.y
-        if operation.op == "dW":
-            return at.x.T, at.dz, at.dw
+            if "activation" in parts:
+                kept = at.z if self.activation.from_z else None
+                whole = Epilogue(bias=self.bias, activation=self.activation.name, aux_out=kept)
+                return Product(at.x, self.weight, at.y, epilogue=whole)
+            return Product(
+                at.x, self.weight, at.z, epilogue=Epilogue(bias=self.bias) if "bias" in parts else None
+            )
         if operation.op == "dX" and at.dx is not None:
-            return at.dz, self.weight.T, at.dx
+            derived = below is not None and "activation'" in parts
+            after = Epilogue(grad_of=below.name, aux_in=at.below) if below and derived else None
+            return Product(at.dz, self.weight.T, at.dx, epilogue=after)
+        if operation.op == "dW" and "update" in parts:  # W <- (1 - lr decay) W - lr X^T dZ: there is no dW
+            alpha, beta = optimizer.scales
+            return Product(at.x.T, at.dz, self.weight, alpha=alpha, beta=beta)
+        if operation.op == "dW" and at.dw is not None:
+            return Product(at.x.T, at.dz, at.dw)
         return None
 
-    def bind(self, operation: Operation, at: Buffers, kernels: Assignment) -> Call:
-        """The call that does an operation of this layer."""
-        operands = self.operands(operation, at)
-        if operands is not None:
-            return gemm.prepare(*operands, kernel=kernels[operation.layer, operation.op])
+    def bind(self, operation: Operation, at: Buffers, optimizer: Optimizer) -> Call:
+        """The call that does an operation of this layer which is not a product."""
+        if operation.op == "update" and at.dw is not None:
+            return together(optimizer.bind(self.weight, at.dw), optimizer.bind(self.bias, at.db))
         if operation.op == "bias":
-            return partial(np.add, at.y, self.bias, at.y)
+            return partial(np.add, at.z, self.bias, at.z)
         if operation.op == "db":
-            return partial(np.add.reduce, at.dz, axis=0, out=at.db)
+            batch, outputs = at.dz.shape
+            sums = native.call("column_sums", at.dz.dtype, at.dz, at.db, batch, outputs)
+            return together(sums, optimizer.bind(self.bias, at.db)) if "update" in operation.parts else sums
         if operation.phase == "forward":
-            return blocked(self.activation.forward, at.y, at.y)
-        return blocked(self.activation.backward, at.dz, at.y)
+            return blocked(self.activation.forward, at.z, at.y)
+        return blocked(self.activation.backward, at.dz, at.z)
+
+
+def together(*calls: Call) -> Call:
+    """Calls of native code as one."""
+    (call,) = chain(calls)
+    return call

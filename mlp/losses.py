@@ -1,11 +1,18 @@
 """Losses: a mean over the batch, and with it dZ of the last layer in one go.
 
-    softmax-cross-entropy   mean of -log softmax(z)[y];  y: integer labels (batch,) in 0 .. outputs - 1
+    softmax-cross-entropy   -log softmax(z)[y];           y: integer labels (batch,) in 0 .. outputs - 1
                             (as torch's CrossEntropyLoss: Z are logits, the softmax is in the loss)
-    squared-error           mean of 1/2 |z - t|^2;       t: floats (batch, outputs), or (batch,) for one
-                            output; integer labels (batch,) for several outputs stand for their one-hot rows
+    logistic                sum log(1 + e^z) - t z;       t: 0 or 1, or between; one output tells two classes apart,
+                            several are a class each, or each a question of its own
+                            (torch's BCEWithLogitsLoss divides by the number of outputs too)
+    hinge                   sum max(0, 1 - t z);          t: -1 or 1, from labels as for logistic: the linear SVM's,
+                            one class against the rest
+    squared-error           1/2 |z - t|^2;                t: floats (batch, outputs), or (batch,) for one output
                             (for one output it is scikit-learn's squared loss; torch's MSELoss has no 1/2
                             and divides by the number of outputs too)
+
+Each is the mean of that over the batch. Integer labels (batch,) for several outputs stand for their one-hot rows;
+for one output of logistic and hinge they are 0 and 1.
 
 dZ is the derivative of the *mean*: the 1 / batch is in it, and everything below is a gradient as it stands.
 """
@@ -18,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from gemm.program import Native
+from mlp import native
 from mlp.mistakes import unknown
 from mlp.operations import Operation, elementwise
 
@@ -30,18 +39,26 @@ class Loss:
 
     targets(batch, outputs, dtype)   an empty buffer for what the loss compares with
     accept(y, targets, outputs)      checks a user's y and copies it in; ValueError says what is wrong
-    bind(z, targets, dz, value)      a call: value (0-d) <- the loss, dz <- its derivative by z; all
-                                     C-contiguous, z and dz (batch, outputs) and distinct; z is only read
-    classifies                       the prediction is the largest output, not the outputs
+    function                         of mlp.compiled: value (0-d) <- the loss, dz <- its derivative by z
+    classifies                       the prediction is a label, not the outputs
     flops                            per element of Z
     """
 
     name: str
     targets: Callable[[int, int, np.dtype], Array]
     accept: Callable[[Any, Array, int], None]
-    bind: Callable[[Array, Array, Array, Array], Callable[[], None]]
+    function: str
     classifies: bool
     flops: int
+
+    def bind(self, z: Array, targets: Array, dz: Array, value: Array) -> Native:
+        """The call for these arrays: all C-contiguous, z and dz (batch, outputs) and distinct; z is only read."""
+        return native.call(self.function, z.dtype, z, targets, dz, value, *z.shape)
+
+    def labels(self, z: Array) -> Array:
+        """The labels (batch,) that outputs (batch, outputs) stand for: the largest; of one, whether it is > 0."""
+        one = z.shape[1] == 1 and self.name != "softmax-cross-entropy"
+        return (z[:, 0] > 0).astype(np.intp) if one else z.argmax(axis=1)
 
     def operation(self, batch: int, outputs: int, dtype: np.dtype) -> Operation:
         """The loss as a row of the step: reads Z and the targets, writes dZ."""
@@ -64,79 +81,57 @@ def _accept_labels(y: Any, labels: Array, outputs: int) -> None:
 
 
 def _check_range(labels: Array, outputs: int) -> None:
-    if labels.size and labels.view(np.uintp).max() >= outputs:  # one pass: a negative label is huge there
-        row = int(np.argmax(labels.view(np.uintp) >= outputs))
+    row = native.first_outside(labels, outputs)
+    if row >= 0:
         wanted = f"labels run from 0 to {outputs - 1} for {outputs} outputs"
         raise ValueError(f"label {labels[row]} in row {row} of y is out of range; {wanted}")
-
-
-def _softmax_cross_entropy(z: Array, labels: Array, dz: Array, value: Array) -> Callable[[], None]:
-    """With s = z - max(z), which no exp overflows for: loss = log(sum exp s) - s[y], dz = softmax - 1[y]."""
-    batch, outputs = z.shape
-    row_start = np.arange(0, batch * outputs, outputs)
-    at_label = np.empty(batch, np.intp)
-    row = np.empty((batch, 1), z.dtype)
-    losses, picked = np.empty((batch, 1), z.dtype), np.empty((batch, 1), z.dtype)
-    entries = dz.reshape(-1)
-
-    def call() -> None:
-        np.add(labels, row_start, at_label)
-        np.maximum.reduce(z, axis=1, keepdims=True, out=row)
-        np.subtract(z, row, dz)
-        entries.take(at_label, None, picked[:, 0], "clip")  # in range already; "raise" would buffer
-        np.exp(dz, dz)
-        np.add.reduce(dz, axis=1, keepdims=True, out=row)
-        np.log(row, losses)
-        np.subtract(losses, picked, losses)
-        np.add.reduce(losses, axis=None, out=value)
-        np.divide(value, batch, value)
-        np.multiply(row, batch, row)
-        np.divide(dz, row, dz)
-        entries[at_label] -= 1 / batch
-
-    return call
 
 
 def _outputs(batch: int, outputs: int, dtype: np.dtype) -> Array:
     return np.empty((batch, outputs), dtype)
 
 
-def _accept_outputs(y: Any, targets: Array, outputs: int) -> None:
-    y = np.asarray(y)
-    batch = len(targets)
-    if y.dtype.kind in "iuf" and y.shape == targets.shape:
-        np.copyto(targets, y, casting="same_kind")
-    elif y.dtype.kind in "iuf" and y.shape == (batch,) and outputs == 1:
-        np.copyto(targets[:, 0], y, casting="same_kind")
-    elif y.dtype.kind in "iu" and y.shape == (batch,):
-        labels = y.astype(np.intp)
-        _check_range(labels, outputs)
-        targets.fill(0)
-        targets[np.arange(batch), labels] = 1
-    else:
-        wanted = f"numbers of shape {targets.shape}, or integer labels of shape {(batch,)}"
-        raise ValueError(f"y is {y.dtype} of shape {y.shape}; squared-error takes {wanted}")
+def _accept_outputs(name: str, low: float) -> Callable[[Any, Array, int], None]:
+    """Checks for a loss whose targets are numbers; of one-hot rows the zeros become `low`."""
+
+    def accept(y: Any, targets: Array, outputs: int) -> None:
+        y = np.asarray(y)
+        batch, two_classes = len(targets), name != "squared-error"
+        if two_classes and outputs == 1 and y.shape == (batch,) and y.dtype.kind in "iub":
+            if y.size and not (y.min() >= 0 and y.max() <= 1):
+                row = int(np.argmax((y < 0) | (y > 1)))
+                raise ValueError(
+                    f"label {y[row]} in row {row} of y is out of range; one output tells 0 from 1"
+                )
+            np.copyto(targets[:, 0], y, casting="same_kind")
+            targets[targets == 0] = low
+        elif y.dtype.kind in "iuf" and y.shape == targets.shape:
+            np.copyto(targets, y, casting="same_kind")
+        elif y.dtype.kind in "iuf" and y.shape == (batch,) and outputs == 1:
+            np.copyto(targets[:, 0], y, casting="same_kind")
+        elif y.dtype.kind in "iu" and y.shape == (batch,):
+            labels = y.astype(np.intp)
+            _check_range(labels, outputs)
+            targets.fill(low)
+            targets[np.arange(batch), labels] = 1
+        else:
+            wanted = f"numbers of shape {targets.shape}, or integer labels of shape {(batch,)}"
+            raise ValueError(f"y is {y.dtype} of shape {y.shape}; {name} takes {wanted}")
+
+    return accept
 
 
-def _squared_error(z: Array, targets: Array, dz: Array, value: Array) -> Callable[[], None]:
-    batch = len(z)
-    squares = np.empty_like(z)
-
-    def call() -> None:
-        np.subtract(z, targets, dz)
-        np.multiply(dz, dz, squares)
-        np.add.reduce(squares, axis=None, out=value)
-        np.divide(value, 2 * batch, value)
-        np.divide(dz, batch, dz)
-
-    return call
+def _numeric(name: str, function: str, classifies: bool, flops: int, low: float) -> Loss:
+    return Loss(name, _outputs, _accept_outputs(name, low), function, classifies, flops)
 
 
 LOSSES = {
     each.name: each
     for each in (
-        Loss("softmax-cross-entropy", _labels, _accept_labels, _softmax_cross_entropy, True, flops=5),
-        Loss("squared-error", _outputs, _accept_outputs, _squared_error, False, flops=4),
+        Loss("softmax-cross-entropy", _labels, _accept_labels, "softmax_cross_entropy", True, flops=5),
+        _numeric("logistic", "logistic", True, 8, 0),
+        _numeric("hinge", "hinge", True, 4, -1),
+        _numeric("squared-error", "squared_error", False, 4, 0),
     )
 }
 

@@ -14,6 +14,7 @@ from mlp.layers import Dense
 from mlp.losses import loss as loss_of
 from mlp.mistakes import positive, unknown
 from mlp.operations import Operation
+from mlp.optimizers import Optimizer
 from mlp.optimizers import optimizer as optimizer_of
 from mlp.plan import Plan, emit
 from mlp.recorder import Recorder
@@ -32,10 +33,12 @@ class MLP:
                 make a linear model
     activation  after every layer but the last (gemm.ACTIVATIONS); the last layer's outputs are logits
     loss        a name of mlp.LOSSES
-    optimizer   a name of mlp.OPTIMIZERS, with learning rate lr
+    optimizer   a name of mlp.OPTIMIZERS, with learning rate lr (None: the optimizer's own) and weight_decay, or
+                what mlp.optimizer(...) made with further numbers; an optimizer belongs to one model
     kernel      who multiplies: a kernel's name or a mapping, see mlp.assignment
     dtype       "float32" or "float64"
     seed        of the initial weights, the same whatever the kernel and (but for rounding) the dtype
+    fused       let products do what their kernels can besides: bias, activation, its derivative, the update
 
     Raises ValueError for a name or number that is not one of these, gemm.UnknownKernel and
     gemm.KernelUnavailable for a kernel.
@@ -47,26 +50,37 @@ class MLP:
         *,
         activation: str = "relu",
         loss: str = "softmax-cross-entropy",
-        optimizer: str = "sgd",
-        lr: float = 0.1,
+        optimizer: str | Optimizer = "sgd",
+        lr: float | None = None,
+        weight_decay: float = 0.0,
         kernel: Spec = "blas",
         dtype: Any = "float32",
         seed: int = 0,
+        fused: bool = True,
     ) -> None:
         self.widths = widths(arch)
         self.activation = activation_of(activation)
         self.loss = loss_of(loss)
-        self.optimizer = optimizer_of(optimizer, lr)
+        if isinstance(optimizer, Optimizer):
+            if lr is not None or weight_decay:
+                raise ValueError(
+                    "an optimizer that is made already has its lr and weight_decay; give them there"
+                )
+            self.optimizer = optimizer
+        else:
+            self.optimizer = optimizer_of(optimizer, lr, weight_decay)
         self.kernels = assign(kernel, len(self.widths) - 1)
         self.dtype = _dtype(dtype)
-        self.seed = seed
+        self.seed, self.fused = seed, fused
         rng = np.random.default_rng(seed)
         hidden, last = self.activation, activation_of("identity")
         after = [hidden] * (len(self.widths) - 2) + [last]
         shapes = zip(self.widths, self.widths[1:])
         self.layers = tuple(Dense.initial(*shape, f, rng, self.dtype) for shape, f in zip(shapes, after))
-        self._gradients = [(np.empty_like(layer.weight), np.empty_like(layer.bias)) for layer in self.layers]
+        self._dw: list[Array] = []
+        self._db = [np.empty_like(layer.bias) for layer in self.layers]
         self._plans: dict[int, Plan] = {}
+        self._current: Plan | None = None
         self._ran_forward: Plan | None = None
 
     @property
@@ -92,14 +106,17 @@ class MLP:
 
     def operations(self, batch: int) -> tuple[Operation, ...]:
         """What one training step of that batch size does, in order, without running or allocating it."""
-        return emit(self.layers, self.loss, self.optimizer, self.kernels, positive("batch", batch))
+        batch = positive("batch", batch)
+        return emit(self.layers, self.loss, self.optimizer, self.kernels, batch, fused=self.fused)
 
     def plan(self, batch: int) -> Plan:
         """The step for that batch size, compiled at the first request and kept."""
         plan = self._plans.pop(batch, None)
         if plan is None:
             batch = positive("batch", batch)
-            plan = Plan(self.layers, self.loss, self.optimizer, self.kernels, batch, self._gradients)
+            plan = Plan(
+                self.layers, self.loss, self.optimizer, self.kernels, batch, self._gradients, self.fused
+            )
             while len(self._plans) >= PLANS:
                 del self._plans[next(iter(self._plans))]
         self._plans[batch] = plan
@@ -111,7 +128,13 @@ class MLP:
         x is used where it lies and y copied; no array of the size of an activation or a weight is allocated
         after the first step of a batch size. The recorder is called around every operation.
         """
-        return self._ready(x, y).step(recorder)
+        plan = self._current
+        if plan is None or x is not plan.x:
+            plan = self._ready(x, y)
+        else:  # the array of the last step, with whatever it holds now
+            plan.take(x, y)
+            self._ran_forward = None
+        return plan.step(recorder)
 
     def evaluate(self, x: Any, y: Any) -> float:
         """The loss on x and y; nothing is learnt."""
@@ -122,7 +145,7 @@ class MLP:
         plan = self._ready(x, y)
         plan.evaluate()
         plan.backward()
-        return [array.copy() for pair in self._gradients for array in pair]
+        return self._copies()
 
     def forward(self, x: Any) -> Array:
         """The outputs (batch x d_out) for x (batch x d_in), any batch, as a new array: logits, no softmax."""
@@ -141,20 +164,30 @@ class MLP:
             wanted = (plan.batch, self.widths[-1])
             raise ValueError(f"dz has shape {dz.shape}; the last forward pass gave outputs of shape {wanted}")
         plan.backward(dz)
-        return [array.copy() for pair in self._gradients for array in pair]
+        return self._copies()
 
     def predict(self, x: Any, batch: int = 1024) -> Array:
         """Labels (n,) under a loss that classifies, else outputs (n x d_out); `batch` rows at a time."""
         x, batch = self._rows(x), positive("batch", batch)
         outputs = np.concatenate([self.forward(x[at : at + batch]) for at in range(0, len(x), batch)])
-        return outputs.argmax(axis=1) if self.loss.classifies else outputs
+        return self.loss.labels(outputs) if self.loss.classifies else outputs
+
+    def _gradients(self, whole: bool) -> list[tuple[Array | None, Array]]:
+        """(dW, db) of each layer; dW is made when it is first asked for (`whole`)."""
+        if whole and not self._dw:
+            self._dw = [np.empty_like(layer.weight) for layer in self.layers]
+        dw: list[Array | None] = [*self._dw] or [None] * len(self._db)
+        return list(zip(dw, self._db))
+
+    def _copies(self) -> list[Array]:
+        return [array.copy() for pair in zip(self._dw, self._db) for array in pair]
 
     def _ready(self, x: Any, y: Any = None) -> Plan:
         """The plan for x, holding x and y."""
         x = self._rows(x)
         plan = self.plan(len(x))
         plan.take(x, y)
-        self._ran_forward = None  # its activations are about to be overwritten
+        self._current, self._ran_forward = plan, None  # activations are about to be overwritten
         return plan
 
     def _rows(self, x: Any) -> Array:

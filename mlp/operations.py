@@ -10,13 +10,17 @@
     db          backward             d_out          db = column sums of dZ
     update      update               d_in x d_out   W and b, by the optimizer
 
+A kernel that can do more than multiply takes its neighbours in, and the fused operation is one row that names its
+parts: Z with bias and activation, dX with the activation's derivative of the layer below, dW with the update of W
+(and then db with that of b).
+
 FLOPs are 2 m n k for a product and a count per element for the rest (a comparison, an exp, a log are one
 each). Bytes are the compulsory traffic: every operand read once, every result written once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PRODUCTS = ("Z", "dW", "dX")
 KINDS = (*PRODUCTS, "bias", "activation", "loss", "db", "update")
@@ -32,7 +36,7 @@ class Operation:
     layer    from 1, as in the lecture; 0 for the loss
     op       one of KINDS
     phase    one of PHASES
-    parts    the kinds that it does: (op,), or more where operations have been fused
+    parts    the kinds that it does: (op,), or more where operations have been fused; activation' is the derivative
     shape    of the result
     flops    floating-point operations
     bytes    compulsory memory traffic
@@ -59,6 +63,13 @@ def product(layer: int, op: str, phase: str, kernel: str, m: int, n: int, k: int
     return Operation(
         f"{layer}.{op}", layer, op, phase, (op,), (m, n), 2 * m * n * k, traffic, kernel, m, n, k
     )
+
+
+def fused(whole: Operation, *others: Operation, traffic: int) -> Operation:
+    """One operation that does what `others` do besides; traffic: bytes in addition to its own."""
+    parts = (*whole.parts, *(other.id.split(".")[-1] for other in others))
+    flops = whole.flops + sum(other.flops for other in others)
+    return replace(whole, parts=parts, flops=flops, bytes=whole.bytes + traffic)
 
 
 def elementwise(

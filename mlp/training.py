@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mlp.checkpoint import restore, save
 from mlp.data import Dataset
 from mlp.mistakes import positive
 from mlp.model import MLP
+from mlp.schedules import Schedule
+from mlp.schedules import schedule as schedule_of
 
 Array = np.ndarray
 
@@ -61,16 +66,25 @@ def fit(
     batch: int,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
+    schedule: str | Schedule = "constant",
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
 ) -> History:
     """Train the model on every example of the data `epochs` times, in mini-batches of `batch` rows.
 
     The last mini-batch of an epoch is smaller where `batch` does not divide the examples. `seed` draws the
-    order; model, data and seed determine every step. Mini-batches are gathered into one buffer.
+    order; model, data and seed determine every step. Mini-batches are gathered into one buffer. `schedule` (see
+    mlp.schedules) is a factor of the optimizer's learning rate, epoch by epoch; the optimizer has its own again
+    afterwards.
+
+    checkpoint   a file (see mlp.checkpoint), written after every epoch
+    resume       go on from it, if it exists: the model ends with the bits that it would have had without a break
 
     Raises ValueError for data that does not fit the network or a batch that does not fit the data, and
     DivergenceError when a loss is not finite.
     """
     epochs, batch = positive("epochs", epochs), positive("batch", batch)
+    factor, lr = schedule_of(schedule), model.optimizer.lr
     _check(model, data, batch)
     examples = len(data.x_train)
     x_train = np.ascontiguousarray(data.x_train, model.dtype)
@@ -78,30 +92,60 @@ def fit(
     x, y = np.empty_like(x_train[:batch]), np.empty_like(y_train[:batch])
     left_over = examples % batch
     batches = [(x, y)] * (examples // batch) + [(x[:left_over], y[:left_over])] * bool(left_over)
+    if resume and checkpoint is None:
+        raise ValueError("resume goes on from a checkpoint; say which file it is")
     rng = np.random.default_rng(seed)
-    history = History()
-    for epoch in range(1, epochs + 1):
-        order, start, total = rng.permutation(examples), 0, 0.0
-        for callback in callbacks:
-            callback.before_epoch(epoch)
-        for x, y in batches:
-            rows = order[start : start + len(x)]
-            x_train.take(rows, 0, x, "clip")  # in range; "raise" would gather into a buffer of its own first
-            y_train.take(rows, 0, y, "clip")
-            with np.errstate(over="ignore", invalid="ignore"):  # the loss says so
-                loss = model.step(x, y)
-            if not math.isfinite(loss):
-                raise _divergence(model, loss, epoch, history)
-            history.losses.append(loss)
-            start, total = start + len(x), total + loss * len(x)
+    history, done = History(), 0
+    same = {"seed": seed, "batch": batch, "examples": examples, "data": data.name}
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        training = restore(model, checkpoint)
+        done, history = _resumed(training, same, rng, checkpoint)
+        lr = model.optimizer.lr
+    try:
+        for epoch in range(done + 1, epochs + 1):
+            model.optimizer.lr = lr * factor(epoch - 1, epochs)
+            order, start, total = rng.permutation(examples), 0, 0.0
             for callback in callbacks:
-                callback.after_step(len(history.losses), loss)
-        history.train_loss.append(total / examples)
-        judged = data.classes and len(data.x_test)
-        history.test_accuracy.append(accuracy(model, data.x_test, data.y_test, batch) if judged else None)
-        for callback in callbacks:
-            callback.after_epoch(epoch, history.train_loss[-1], history.test_accuracy[-1])
+                callback.before_epoch(epoch)
+            for x, y in batches:
+                rows = order[start : start + len(x)]
+                x_train.take(
+                    rows, 0, x, "clip"
+                )  # in range; "raise" would gather into a buffer of its own first
+                y_train.take(rows, 0, y, "clip")
+                with np.errstate(over="ignore", invalid="ignore"):  # the loss says so
+                    loss = model.step(x, y)
+                if not math.isfinite(loss):
+                    raise _divergence(model, loss, epoch, history)
+                history.losses.append(loss)
+                start, total = start + len(x), total + loss * len(x)
+                for callback in callbacks:
+                    callback.after_step(len(history.losses), loss)
+            history.train_loss.append(total / examples)
+            judged = data.classes and len(data.x_test)
+            history.test_accuracy.append(accuracy(model, data.x_test, data.y_test, batch) if judged else None)
+            for callback in callbacks:
+                callback.after_epoch(epoch, history.train_loss[-1], history.test_accuracy[-1])
+            if checkpoint is not None:
+                model.optimizer.lr = lr
+                state = {"epoch": epoch, "rng": rng.bit_generator.state, "history": asdict(history), **same}
+                save(model, checkpoint, state)
+    finally:
+        model.optimizer.lr = lr
     return history
+
+
+def _resumed(
+    training: dict[str, Any] | None, same: dict[str, Any], rng: np.random.Generator, path: str | Path
+) -> tuple[int, History]:
+    """Epochs done and what they saw; the generator goes on where it was."""
+    if training is None:
+        raise ValueError(f"{path} holds a model and no training; train it from there without resume")
+    for what, value in same.items():
+        if training[what] != value:
+            raise ValueError(f"{path} is of a training whose {what} is {training[what]}, not {value}")
+    rng.bit_generator.state = training["rng"]
+    return training["epoch"], History(**training["history"])
 
 
 def accuracy(model: MLP, x: Array, y: Array, batch: int = 1024) -> float:

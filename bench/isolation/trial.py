@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gemm
+from bench import peers
 from bench.isolation.guardian import end_all
 from bench.isolation.processes import Gone, Worker
 
@@ -40,6 +41,9 @@ def outcome(kernel: str) -> Outcome:
     """
     if found := file_of(kernel):
         return _tried(*found, source(kernel))
+    if peers.is_peer(kernel):
+        peer = peers.get(kernel)
+        return Outcome("unavailable", f"{peer.name}: {peer.reason}") if peer.reason else Outcome("ok")
     registered = gemm.find(kernel)
     if registered.available:
         return Outcome("ok")
@@ -50,7 +54,7 @@ def name(kernel: str) -> str:
     """The name under which any process finds the kernel. Raises UnknownKernel where there is none of it."""
     found = file_of(kernel)
     if found is None:
-        return gemm.find(kernel).name
+        return peers.get(kernel).name if peers.is_peer(kernel) else gemm.find(kernel).name
     tried = outcome(kernel)
     if tried.status == "failed":  # a mistake of the user's: said now, before anything is measured
         raise gemm.UnknownKernel(tried.reason)
@@ -58,9 +62,10 @@ def name(kernel: str) -> str:
 
 
 def source(kernel: str) -> str:
-    """The hash of the file that the kernel is written in (`Kernel.source`). Raises UnknownKernel."""
-    if (found := file_of(kernel)) and found[0].is_file():
-        return hashlib.sha256(found[0].read_bytes()).hexdigest()[:12]
+    """The hash of the file that the kernel, or the peer, is written in (`Kernel.source`). Raises UnknownKernel."""
+    file = peers.get(kernel).file if peers.is_peer(kernel) else (file_of(kernel) or (None,))[0]
+    if file is not None and file.is_file():
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     return gemm.find(kernel).source  # of a file that is not there, says so
 
 

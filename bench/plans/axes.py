@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gemm
+from bench.peers import is_peer
 from bench.plans.plan import DECLARED, PRECISIONS, Cell, full_name, source, tuning
 from bench.plans.shapes import ORDERS, Shape, all_shapes, all_sizes, mixed, whole
 from bench.records import Line
@@ -62,6 +63,8 @@ class Sweep:
     def cells(self) -> list[Cell]:
         """Every cell, smaller problems first. Raises ValueError, UnknownKernel for what cannot be."""
         kernels = self.kernels or tuple(kernel.name for kernel in gemm.kernels() if not kernel.peer)
+        if peer := next(filter(is_peer, kernels), None):
+            raise ValueError(f"{peer} does whole training steps; name it in `gemmlab profile`")
         cores = available_cores()
         threads = [cores if count == "all" else int(count) for count in self.threads or ("all",)]
         for count in threads:

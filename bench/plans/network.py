@@ -11,6 +11,7 @@ import numpy as np
 
 import gemm
 import mlp
+from bench import peers
 from bench.isolation import trial
 from bench.plans.plan import Cell, check_memory, frozen, full_name, renamed, source, tuning
 from bench.plans.shapes import whole
@@ -54,7 +55,10 @@ def cells(
     if described["data"] not in ("random", "digits"):
         described["data"] = str(Path(described["data"]).resolve())
     check_memory([Cell("blas", threads, model=frozen(described))])
-    for kernel in kernels:
+    for peer in (peers.get(kernel) for kernel in kernels if peers.is_peer(kernel)):
+        if refusal := peer.refuses(described):
+            raise ValueError(refusal)
+    for kernel in (kernel for kernel in kernels if not peers.is_peer(kernel)):
         with suppress(gemm.KernelUnavailable):  # that becomes a record with the reason
             # files are not for this process to import: in their place, any name does
             known = renamed(kernel, lambda name: "blas" if trial.file_of(name) else name)

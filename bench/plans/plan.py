@@ -15,6 +15,7 @@ from typing import Any
 import gemm
 from bench.host.environment import available_memory, last_cache, stream_size
 from bench.isolation import trial
+from bench.peers import is_peer
 from bench.plans import cold
 from bench.records import Line, RunError, cell_id
 from gemm.problems import Problem
@@ -219,7 +220,7 @@ def tuning(kernel: str, dtype: str) -> str | None:
 
     None for a kernel that has no such settings, and for one of a file.
     """
-    named = dict.fromkeys(name for name in names_in(kernel) if not trial.file_of(name))
+    named = dict.fromkeys(name for name in names_in(kernel) if not (trial.file_of(name) or is_peer(name)))
     asked = (getattr(gemm.find(name), "tuning", None) for name in named)  # another revision's may have none
     found = dict.fromkeys(settings for ask in asked if ask and (settings := ask(dtype)))
     return ",".join(found) or None

@@ -351,7 +351,8 @@ class _Engine:
         model, steps = unfrozen(cell.model), answer["loops"]
         for layer in answer["layers"]:
             self.writer.append("layer", cell.id, model=model, **at, steps=steps, **layer)
-        for instrumented, seconds in ((True, answer["instrumented_seconds"]), (False, answer["seconds"])):
+        both = ((True, answer.get("instrumented_seconds")), (False, answer["seconds"]))
+        for instrumented, seconds in ((which, spent) for which, spent in both if spent is not None):
             figures = _part(answer, seconds)
             self.writer.append(
                 "step", cell.id, model=model, **at, steps=steps, instrumented=instrumented, seconds=seconds,

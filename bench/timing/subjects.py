@@ -21,6 +21,7 @@ import numpy as np
 
 import gemm
 import mlp
+from bench import peers
 from bench.host.witness import Witness
 from bench.plans import cold
 from bench.plans.network import batch_for
@@ -392,6 +393,52 @@ class Stopwatch(mlp.Recorder):
         self.operations[operation.id] = operation
 
 
+class PeerStep:
+    """The same step in somebody else's library, as a whole (`bench.peers`)."""
+
+    def __init__(self, kernel: str, model: dict[str, Any], seed: int) -> None:
+        self.manners = manners()
+        self.peer, self.description = peers.get(kernel), model
+        self.rng = np.random.default_rng(seed)
+        self.x, self.y = batch_for(model, self.rng)
+        self.ours = mlp.MLP(
+            model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
+            lr=model.get("lr", 0.01), dtype=model["dtype"], seed=seed,
+        )  # fmt: skip
+
+    def open(self, sample_s: float) -> dict[str, Any]:
+        """Check its first steps' losses, then calibrate. Raises Wrong, Meddled."""
+        weights, start = self.ours.parameters(), perf_counter_ns()
+        self.step = self.peer.make(self.description, weights, self.x, self.y, gemm.get_threads())
+        losses = [self.step()]
+        first = (perf_counter_ns() - start) / 1e9
+        losses += [self.step() for _ in range(2)]
+        try:
+            self.peer.check(losses, self.description, weights, self.x, self.y)
+        except ValueError as wrong:
+            raise Wrong(str(wrong)) from wrong
+        self.loops, seconds = loops_for(partial(clock, self.step), sample_s)
+        operations = self.ours.operations(len(self.x))
+        self.manners.check(libraries=True)
+        settle()
+        return {
+            "first_call_s": first, "error_ratio": 0.0, "seconds": seconds, "loops": self.loops,
+            "flops": sum(operation.flops for operation in operations),
+            "bytes": sum(operation.bytes for operation in operations),
+        }  # fmt: skip
+
+    def sample(self) -> dict[str, Any]:
+        """Steps; seconds of one."""
+        gc.collect()
+        gc.disable()
+        clock(self.step, max(1, self.loops // 4))
+        with Witness() as seen:
+            spent = clock(self.step, self.loops)
+        gc.enable()
+        self.manners.check()
+        return {"loops": self.loops, "seconds": spent / 1e9 / self.loops, "layers": []} | seen.figures
+
+
 class TrainingStep:
     """One training step of a model, its products on one kernel or on a mapping of them."""
 
@@ -480,15 +527,22 @@ class TrainingStep:
         plan = self.model.plan(len(self.x))
 
         class Verifier(mlp.Recorder):
+            def begin(self, operation: mlp.Operation) -> None:
+                product = plan.product(operation)
+                self.before = product.out.copy() if product and product.beta else None
+
             def end(self, operation: mlp.Operation) -> None:
                 nonlocal worst
-                operands = plan.operands(operation)
-                if operands is None or operation.kernel is None:
+                product = plan.product(operation)
+                if product is None or operation.kernel is None:
                     return
-                a, b, out = operands
-                kernel = gemm.find(operation.kernel)
+                out, kernel = product.out, gemm.find(operation.kernel)
                 accumulator = accumulator_of(kernel.signature(out.dtype), out.dtype.name)
-                ratio = error_ratio(out, reference(a, b, accumulator=accumulator))
+                right = reference(
+                    product.a, product.b, self.before,
+                    alpha=product.alpha, beta=product.beta, epilogue=product.epilogue, accumulator=accumulator,
+                )  # fmt: skip
+                ratio = error_ratio(out, right)
                 if not ratio <= kernel.error_constant:
                     what = f"{operation.id} has error ratio {ratio:.3g}: off by more than rounding allows"
                     raise Wrong(what, ratio)

@@ -90,9 +90,11 @@ class Host:
         return {"seconds": pilot(kernel, Problem.from_record(problem))}
 
     def _open(self, what: str, sample_s: float, **arguments: Any) -> dict[str, Any]:
-        from bench.timing.subjects import Product, TrainingStep
+        from bench.peers import is_peer
+        from bench.timing.subjects import PeerStep, Product, TrainingStep
 
-        self.subject = {"problem": Product, "model": TrainingStep}[what](**arguments)
+        step = PeerStep if is_peer(arguments["kernel"]) else TrainingStep
+        self.subject = {"problem": Product, "model": step}[what](**arguments)
         return self.subject.open(sample_s)
 
     def _ceiling(self, name: str, dtype: str, threads: int, caches: dict[str, int]) -> dict[str, Any]:

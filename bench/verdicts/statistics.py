@@ -370,8 +370,11 @@ def profile(run: Run, result: Result) -> Profile:
 
 
 def profiles(run: Run) -> list[Profile]:
-    """The profile of every training step of a run that has samples."""
-    return [profile(run, result) for result in results(run) if result.model and result.samples]
+    """The profile of every training step of a run that has samples; a peer's step is known as a whole only."""
+    known = {line["cell"] for line in run.of("layer")}
+    return [
+        profile(run, result) for result in results(run) if result.samples and result.cell["cell"] in known
+    ]
 
 
 def as_figures(interval: Interval) -> dict[str, Any]:

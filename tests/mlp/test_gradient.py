@@ -47,7 +47,8 @@ def backward():
     class Copy(mlp.Recorder):
         def end(self, operation):
             if operation.op in mlp.PRODUCTS:
-                seen[operation.id] = [array.copy() for array in plan.operands(operation)]
+                product = plan.product(operation)
+                seen[operation.id] = [array.copy() for array in (product.a, product.b, product.out)]
 
     model.step(X, Y, Copy())
     return seen

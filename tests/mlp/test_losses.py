@@ -75,3 +75,52 @@ def test_targets_of_the_wrong_kind_or_shape_are_refused_with_what_is_right(name,
 def test_an_unknown_loss_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="'squared-eror'; did you mean 'squared-error'"):
         loss_of("squared-eror")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_logistic_is_pytorchs_for_each_output(outputs, dtype):
+    """The value and the derivative, with 1 / batch where PyTorch has 1 / (batch outputs); no overflow."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    z = (10 * rng.standard_normal((50, outputs))).astype(dtype)
+    z[:2, 0] = 1e4, -1e4
+    t = rng.uniform(0, 1, z.shape).astype(dtype)
+    theirs = torch.from_numpy(z.copy()).requires_grad_()
+    right = (
+        torch.nn.functional.binary_cross_entropy_with_logits(theirs, torch.from_numpy(t), reduction="sum")
+        / 50
+    )
+    right.backward()
+    value, dz = run("logistic", z, t)
+    eps = np.finfo(dtype).eps
+    assert value == pytest.approx(float(right.detach()), rel=8 * float(eps))
+    np.testing.assert_allclose(dz, theirs.grad.numpy(), rtol=8 * eps, atol=eps)
+
+
+def test_hinge_is_the_distance_to_a_margin_of_one():
+    z = np.array([[2.0, -0.5, 0.25], [1.0, 3.0, -2.0]])
+    value, dz = run("hinge", z, np.array([0, 2]))  # targets (1, -1, -1), (-1, -1, 1)
+    assert value == (0 + 0.5 + 1.25 + 2 + 4 + 3) / 2
+    np.testing.assert_array_equal(dz, [[0, 0.5, 0.5], [0.5, 0.5, -0.5]])
+
+
+@pytest.mark.parametrize(("name", "low"), [("logistic", 0.0), ("hinge", -1.0)])
+def test_one_output_tells_two_classes_apart(name, low):
+    """Labels 0 and 1, or booleans, are the targets `low` and 1; other labels are refused."""
+    z = np.array([[0.3], [-2.0]])
+    for labels in (np.array([0, 1]), np.array([False, True])):
+        assert run(name, z, labels)[0] == run(name, z, np.array([[low], [1.0]]))[0]
+    assert loss_of(name).labels(z).tolist() == [1, 0]
+    with pytest.raises(ValueError, match="label 2 in row 1 of y is out of range; one output tells 0 from 1"):
+        run(name, z, np.array([0, 2]))
+
+
+@pytest.mark.parametrize("name", mlp.LOSSES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_loss_of_no_number_is_no_number(name, dtype):
+    """NaN anywhere in Z is NaN in the value: that is how a training notices."""
+    for at in ((0, 0), (1, 2), (1, 0)):
+        z = np.zeros((2, 3), dtype)
+        z[at] = np.nan
+        assert np.isnan(run(name, z, np.array([0, 2]))[0])

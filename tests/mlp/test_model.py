@@ -93,7 +93,7 @@ def test_the_learning_rate_may_change_between_steps():
 
 def test_a_model_says_what_it_is():
     model = mlp.MLP("4-3-2", lr=0.5, kernel="blas,2=python")
-    assert repr(model) == "MLP(4-3-2, relu, softmax-cross-entropy, SGD(lr=0.5), float32, blas, python)"
+    assert repr(model) == "MLP(4-3-2, relu, softmax-cross-entropy, sgd(lr=0.5), float32, blas, python)"
 
 
 @pytest.mark.parametrize(

@@ -120,10 +120,10 @@ def test_a_recorder_can_verify_every_product_of_a_step_as_it_happens():
 
     class Verify(mlp.Recorder):
         def end(self, operation):
-            operands = plan.operands(operation)
-            assert (operands is None) == (operation.op not in mlp.PRODUCTS)
-            if operands:
-                a, b, out = operands
+            product = plan.product(operation)
+            assert (product is None) == (operation.op not in mlp.PRODUCTS)
+            if product:
+                a, b, out = product.a, product.b, product.out
                 assert (*out.shape, a.shape[1]) == (operation.m, operation.n, operation.k)
                 np.testing.assert_allclose(out, a @ b, rtol=1e-12, atol=1e-15)
                 checked.append(operation.id)

@@ -1,0 +1,302 @@
+"""The elementwise half of a step as compiled code: losses, column sums, updates, each one pass over its arrays.
+
+NumPy makes a pass, and often a temporary, of every arithmetic sign; for a small network its calls alone cost more than
+the products. A function here takes the address of its arguments as 64-bit words: first the bytes of an element (which
+says whether they are float32 or float64), then addresses and sizes. What changes between steps, as a learning rate
+does, is read from an array of float64 (`Settings`) each time.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import carray, float32, float64, int64
+from numba.extending import register_jitable
+
+from gemm.micro.finish import exp_minus
+from gemm.micro.memory import as_number, get, pointer, rounded
+
+
+def outside(labels, outputs):
+    """The first row whose label is not in 0 .. outputs - 1, or -1."""
+    for row in range(len(labels)):
+        if labels[row] < 0 or labels[row] >= outputs:
+            return row
+    return -1
+
+
+@register_jitable
+def _numbers(words, at, count, one):
+    """The array whose address is word `at`."""
+    return carray(pointer(get(words, at), one), count)
+
+
+@register_jitable
+def _setting(words, which, one):
+    """A number of the settings, whose address is word 5, in the dtype of `one`."""
+    return as_number(get(get(words, 5), which), one)
+
+
+@register_jitable
+def _exactly(words, which):
+    """The same as it stands, in float64."""
+    return as_number(get(get(words, 5), which), float64(1))
+
+
+# Losses
+
+
+def softmax_cross_entropy(words):
+    """Z, labels (int64), dZ, value, batch, outputs: the mean of log sum exp z - z[y], and its derivative by Z."""
+    if get(words, 0) == 4:
+        _softmax_cross_entropy(words, float32(1))
+    else:
+        _softmax_cross_entropy(words, float64(1))
+
+
+@register_jitable
+def _softmax_cross_entropy(words, one):
+    batch, outputs = get(words, 5), get(words, 6)
+    z, dz = _numbers(words, 1, batch * outputs, one), _numbers(words, 3, batch * outputs, one)
+    labels, value = carray(pointer(get(words, 2), int64(1)), batch), _numbers(words, 4, 1, one)
+    total, each = 0.0, rounded(1.0 / batch, one)
+    for i in range(batch):
+        at = i * outputs
+        most = z[at]
+        for j in range(at + 1, at + outputs):
+            most = max(most, z[j])
+        for j in range(at, at + outputs):
+            dz[j] = z[j] - most  # no exp overflows for it
+        total -= dz[at + labels[i]]
+    for j in range(batch * outputs):
+        dz[j] = exp_minus(dz[j])
+    for i in range(batch):
+        at, row = i * outputs, one - one
+        for j in range(at, at + outputs):
+            row += dz[j]
+        total += math.log(row)
+        share = rounded(1.0 / (row * batch), one)
+        for j in range(at, at + outputs):
+            dz[j] *= share
+        dz[at + labels[i]] -= each
+    value[0] = total / batch
+
+
+def squared_error(words):
+    """Z, targets, dZ, value, batch, outputs: the mean over the batch of 1/2 |z - t|^2."""
+    if get(words, 0) == 4:
+        _squared_error(words, float32(1))
+    else:
+        _squared_error(words, float64(1))
+
+
+@register_jitable
+def _squared_error(words, one):
+    batch, count = get(words, 5), get(words, 5) * get(words, 6)
+    z, t, dz = (
+        _numbers(words, 1, count, one),
+        _numbers(words, 2, count, one),
+        _numbers(words, 3, count, one),
+    )
+    value, total, share = _numbers(words, 4, 1, one), 0.0, rounded(1.0 / batch, one)
+    for j in range(count):
+        difference = z[j] - t[j]
+        total += difference * difference
+        dz[j] = difference * share
+    value[0] = total / (2 * batch)
+
+
+def logistic(words):
+    """Z, targets (0 .. 1), dZ, value, batch, outputs: the mean over the batch of sums of log(1 + e^z) - t z."""
+    if get(words, 0) == 4:
+        _logistic(words, float32(1))
+    else:
+        _logistic(words, float64(1))
+
+
+@register_jitable
+def _logistic(words, one):
+    batch, count = get(words, 5), get(words, 5) * get(words, 6)
+    z, t, dz = (
+        _numbers(words, 1, count, one),
+        _numbers(words, 2, count, one),
+        _numbers(words, 3, count, one),
+    )
+    value, total, zero, share = _numbers(words, 4, 1, one), 0.0, one - one, rounded(1.0 / batch, one)
+    for j in range(count):
+        e = exp_minus(z[j])  # e^-|z|: neither half overflows or cancels
+        total += math.log1p(e) + max(z[j], zero) - t[j] * z[j]
+        dz[j] = ((one if z[j] >= zero else e) / (one + e) - t[j]) * share
+    value[0] = total / batch
+
+
+def hinge(words):
+    """Z, targets (-1 or 1), dZ, value, batch, outputs: the mean over the batch of sums of max(0, 1 - t z)."""
+    if get(words, 0) == 4:
+        _hinge(words, float32(1))
+    else:
+        _hinge(words, float64(1))
+
+
+@register_jitable
+def _hinge(words, one):
+    batch, count = get(words, 5), get(words, 5) * get(words, 6)
+    z, t, dz = (
+        _numbers(words, 1, count, one),
+        _numbers(words, 2, count, one),
+        _numbers(words, 3, count, one),
+    )
+    value, total, zero, share = _numbers(words, 4, 1, one), 0.0, one - one, rounded(1.0 / batch, one)
+    for j in range(count):
+        short = one - t[j] * z[j]
+        total += zero if short < zero else short  # NaN stays NaN
+        dz[j] = -t[j] * share if short > zero else zero
+    value[0] = total / batch
+
+
+# The bias's derivative
+
+
+def column_sums(words):
+    """dZ, db, batch, outputs: db <- the sums of dZ's columns."""
+    if get(words, 0) == 4:
+        _column_sums(words, float32(1))
+    else:
+        _column_sums(words, float64(1))
+
+
+@register_jitable
+def _column_sums(words, one):
+    batch, outputs = get(words, 3), get(words, 4)
+    dz, db = _numbers(words, 1, batch * outputs, one), _numbers(words, 2, outputs, one)
+    for j in range(outputs):
+        db[j] = dz[j]
+    row = 1
+    while row + 4 <= batch:  # four rows at a time: db is read and written a quarter as often
+        at = row * outputs
+        for j in range(outputs):
+            db[j] += (dz[at + j] + dz[at + outputs + j]) + (
+                dz[at + 2 * outputs + j] + dz[at + 3 * outputs + j]
+            )
+        row += 4
+    while row < batch:
+        at = row * outputs
+        for j in range(outputs):
+            db[j] += dz[at + j]
+        row += 1
+
+
+# Updates: W, dW, two arrays of state (or 0), settings, count. `mlp.optimizers` says what the settings are.
+
+
+def sgd(words):
+    """W <- (1 - lr decay) W - lr dW."""
+    if get(words, 0) == 4:
+        _sgd(words, float32(1))
+    else:
+        _sgd(words, float64(1))
+
+
+@register_jitable
+def _sgd(words, one):
+    count = get(words, 6)
+    w, g = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
+    lr, kept = _setting(words, 0, one), rounded(1 - _exactly(words, 0) * _exactly(words, 1), one)
+    for j in range(count):
+        w[j] = kept * w[j] - lr * g[j]
+
+
+def momentum(words):
+    """V <- mu V + g, g = dW + decay W; W <- W - lr V, or, Nesterov's, W - lr (g + mu V)."""
+    if get(words, 0) == 4:
+        _momentum(words, float32(1))
+    else:
+        _momentum(words, float64(1))
+
+
+@register_jitable
+def _momentum(words, one):
+    count = get(words, 6)
+    w, dw = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
+    v = _numbers(words, 3, count, one)
+    lr, decay, mu = _setting(words, 0, one), _setting(words, 1, one), _setting(words, 2, one)
+    own, far = one - one, one
+    if _exactly(words, 3) != 0:
+        own, far = one, mu
+    for j in range(count):
+        g = dw[j] + decay * w[j]
+        v[j] = mu * v[j] + g
+        w[j] -= lr * (own * g + far * v[j])
+
+
+def adagrad(words):
+    """S <- S + g^2, g = dW + decay W; W <- W - lr g / (sqrt S + eps)."""
+    if get(words, 0) == 4:
+        _adagrad(words, float32(1))
+    else:
+        _adagrad(words, float64(1))
+
+
+@register_jitable
+def _adagrad(words, one):
+    count = get(words, 6)
+    w, dw = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
+    s = _numbers(words, 3, count, one)
+    lr, decay, eps = _setting(words, 0, one), _setting(words, 1, one), _setting(words, 2, one)
+    for j in range(count):
+        g = dw[j] + decay * w[j]
+        s[j] += g * g
+        w[j] -= lr * g / (math.sqrt(s[j]) + eps)
+
+
+def rmsprop(words):
+    """S <- rho S + (1 - rho) g^2, g = dW + decay W; W <- W - lr g / (sqrt S + eps)."""
+    if get(words, 0) == 4:
+        _rmsprop(words, float32(1))
+    else:
+        _rmsprop(words, float64(1))
+
+
+@register_jitable
+def _rmsprop(words, one):
+    count = get(words, 6)
+    w, dw = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
+    s = _numbers(words, 3, count, one)
+    lr, decay, eps = _setting(words, 0, one), _setting(words, 1, one), _setting(words, 2, one)
+    rho, rest = _setting(words, 3, one), rounded(1 - _exactly(words, 3), one)
+    for j in range(count):
+        g = dw[j] + decay * w[j]
+        s[j] = rho * s[j] + rest * g * g
+        w[j] -= lr * g / (math.sqrt(s[j]) + eps)
+
+
+def adam(words):
+    """M <- b1 M + (1 - b1) g, V <- b2 V + (1 - b2) g^2; W <- W - lr (M / c1) / (sqrt(V / c2) + eps), c = 1 - b^t.
+
+    g = dW + decay W; or, decoupled (AdamW), g = dW and W <- (1 - lr decay) W first.
+    """
+    if get(words, 0) == 4:
+        _adam(words, float32(1))
+    else:
+        _adam(words, float64(1))
+
+
+@register_jitable
+def _adam(words, one):
+    count = get(words, 6)
+    w, dw = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
+    m, v = _numbers(words, 3, count, one), _numbers(words, 4, count, one)
+    lr, weight_decay, b1, b2 = _exactly(words, 0), _exactly(words, 1), _exactly(words, 3), _exactly(words, 4)
+    t = _exactly(words, 6)
+    decay, kept = rounded(weight_decay, one), one
+    if _exactly(words, 5) != 0:
+        decay, kept = one - one, rounded(1 - lr * weight_decay, one)
+    eps, step = _setting(words, 2, one), rounded(lr / (1 - b1**t), one)
+    root = rounded(1 / math.sqrt(1 - b2**t), one)
+    mean, rest = rounded(b1, one), rounded(1 - b1, one)
+    spread, others = rounded(b2, one), rounded(1 - b2, one)
+    for j in range(count):
+        g = dw[j] + decay * w[j]
+        m[j] = mean * m[j] + rest * g
+        v[j] = spread * v[j] + others * g * g
+        w[j] = kept * w[j] - step * m[j] / (math.sqrt(v[j]) * root + eps)

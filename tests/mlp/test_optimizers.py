@@ -1,0 +1,119 @@
+"""Optimizers: each against PyTorch's, their settings, and what they refuse."""
+
+import numpy as np
+import pytest
+
+import mlp
+
+RNG = np.random.default_rng(0)
+STEPS = 100
+EACH = {
+    "sgd": {},
+    "sgd, decay": {"weight_decay": 0.01},
+    "momentum": {"momentum": 0.8},
+    "momentum, decay": {"momentum": 0.8, "weight_decay": 0.01},
+    "nesterov": {"momentum": 0.8},
+    "nesterov, decay": {"momentum": 0.8, "weight_decay": 0.01},
+    "adagrad": {},
+    "adagrad, decay": {"eps": 1e-6, "weight_decay": 0.01},
+    "rmsprop": {},
+    "rmsprop, decay": {"rho": 0.9, "weight_decay": 0.01},
+    "adam": {},
+    "adam, decay": {"beta1": 0.8, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.01},
+    "adamw": {},
+    "adamw, decay": {"beta1": 0.8, "beta2": 0.99, "weight_decay": 0.1},
+}
+
+
+def theirs(torch, name, parameters, lr, settings):
+    """PyTorch's optimizer with the same numbers."""
+    given = dict(settings)
+    optim, decay = torch.optim, {"weight_decay": given.pop("weight_decay", 0.0)}
+    if name in ("sgd", "momentum", "nesterov"):
+        return optim.SGD(parameters, lr=lr, nesterov=name == "nesterov", **given, **decay)
+    if name == "adagrad":
+        return optim.Adagrad(parameters, lr=lr, **given, **decay)
+    if name == "rmsprop":
+        rho = {"alpha": given.pop("rho")} if "rho" in given else {}
+        return optim.RMSprop(parameters, lr=lr, **rho, **given, **decay)
+    betas = {"betas": (given.pop("beta1"), given.pop("beta2"))} if "beta1" in given else {}
+    return {"adam": optim.Adam, "adamw": optim.AdamW}[name](parameters, lr=lr, **betas, **given, **decay)
+
+
+@pytest.mark.parametrize("kernel", ["blas", "numba-micro"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("which", EACH)
+def test_a_hundred_steps_are_pytorchs(which, dtype, kernel):
+    """To rounding, with a learning rate that changes on the way: to 1e-10 of the largest weight, or 1e-4 in float32."""
+    torch = pytest.importorskip("torch")
+    name, settings = which.partition(",")[0], EACH[which]
+    lr = 0.05 if name in ("sgd", "momentum", "nesterov") else 0.01
+    optimizer = mlp.optimizer(name, lr, **settings)
+    model = mlp.MLP([6, 8, 3], activation="tanh", optimizer=optimizer, dtype=dtype, kernel=kernel, seed=1)
+    weights = [torch.from_numpy(p.copy()).requires_grad_() for p in model.parameters()]
+    other = theirs(torch, name, weights, lr, settings)
+    for step in range(STEPS):
+        if step == STEPS // 2:
+            model.optimizer.lr = other.param_groups[0]["lr"] = lr / 2
+        x, y = RNG.standard_normal((10, 6)).astype(dtype), RNG.integers(0, 3, 10)
+        model.step(x, y)
+        w1, b1, w2, b2 = weights
+        z = torch.tanh(torch.from_numpy(x) @ w1 + b1) @ w2 + b2
+        other.zero_grad()
+        torch.nn.functional.cross_entropy(z, torch.from_numpy(y)).backward()
+        other.step()
+    for ours, right in zip(model.parameters(), weights):
+        right = right.detach().numpy()
+        limit = {"float64": 1e-10, "float32": 1e-4}[dtype] * np.abs(right).max()
+        assert np.abs(ours - right).max() <= limit
+
+
+@pytest.mark.parametrize("name", mlp.OPTIMIZERS)
+def test_every_optimizer_learns(name):
+    data = mlp.load("synthetic", examples=300, features=8, classes=3)
+    model = mlp.MLP([8, 16, 3], optimizer=name)
+    history = mlp.fit(model, data, epochs=20, batch=30)
+    assert history.train_loss[-1] < 0.8 * history.train_loss[0]
+
+
+def test_plain_sgd_is_in_the_product_where_the_kernel_adds_and_no_gradient_array_is_made():
+    """W <- W - lr X^T dZ; with momentum there must be a gradient."""
+    model = mlp.MLP([4, 5, 3], kernel="numba-micro")
+    model.step(RNG.standard_normal((6, 4)), RNG.integers(0, 3, 6))
+    assert not model._dw
+    assert [op.parts for op in model.operations(6) if op.op == "dW"] == [("dW", "update")] * 2
+    for other in (
+        mlp.MLP([4, 5, 3], kernel="numba-micro", optimizer="momentum"),
+        mlp.MLP([4, 5, 3], kernel="blas"),
+        mlp.MLP([4, 5, 3], kernel="numba-micro", fused=False),
+    ):
+        assert [op.id for op in other.operations(6) if op.op == "update"] == ["2.update", "1.update"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("sdg", {}, "unknown optimizer 'sdg'; did you mean 'sgd'"),
+        ("sgd", {"lr": 0}, "lr is 0; the learning rate must be a positive number"),
+        ("sgd", {"lr": float("nan")}, "lr is nan"),
+        (
+            "sgd",
+            {"momentum": 0.9},
+            "sgd has no setting 'momentum'; it has no settings but lr and weight_decay",
+        ),
+        ("adam", {"beta": 0.9}, "adam has no setting 'beta'; it has eps, beta1, beta2"),
+        ("adam", {"beta1": 1.0}, "beta1 is 1.0; it must be a number from 0 to below 1"),
+        ("rmsprop", {"eps": -1e-8}, "eps is -1e-08; it must be a number from 0"),
+        ("adamw", {"weight_decay": -1}, "weight_decay is -1; it must be a number from 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(name, settings, sentence):
+    with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
+        mlp.optimizer(name, **settings)
+
+
+def test_an_optimizer_that_is_made_keeps_its_own_numbers():
+    with pytest.raises(ValueError, match="give them there"):
+        mlp.MLP([4, 3], optimizer=mlp.optimizer("adam"), lr=0.1)
+    assert repr(mlp.optimizer("adam", 0.01)) == "adam(lr=0.01, eps=1e-08, beta1=0.9, beta2=0.999)"
+    assert repr(mlp.optimizer("sgd", weight_decay=0.1)) == "sgd(lr=0.1, weight_decay=0.1)"
