@@ -41,9 +41,9 @@ KERNELS = {
     "numba-ijk": Style(Colour("#7b2c71", "#c26aa8"), "^"),
     "numba-ikj": Style(Colour("#0c93dd", "#3bbcf0"), "D"),
     "numba-blocked": Style(Colour("#1c4eba", "#667df0"), "v"),
-    "numba-micro": Style(Colour("#0d846d", "#2fe0a0"), "*"),
+    "numba-micro": Style(Colour("#0d846d", "#2fe0a0"), "X"),
     "blas": Style(Colour("#272c33", "#e3e8f0"), "P"),
-    "cublas": Style(Colour("#444a00", "#87af77"), "X"),
+    "cublas": Style(Colour("#444a00", "#87af77"), "*"),
     "torch": Style(Colour("#825349", "#dca1ab"), "p"),
     "dask": Style(Colour("#074650", "#96d5e4"), "h"),
 }
