@@ -72,15 +72,17 @@ def _gelu(z: Array, out: Array) -> Array:
     """z times the normal distribution's share below z: no approximation (Hendrycks and Gimpel 2016)."""
     from scipy.special import erfc
 
-    return np.multiply(z, erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5), out=out)
+    with np.errstate(invalid="ignore"):  # of -inf it is no number, as PyTorch's
+        return np.multiply(z, erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5), out=out)
 
 
 def _gelu_backward(g: Array, z: Array) -> Array:
     from scipy.special import erfc
 
-    below = erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5)
-    below += z * np.exp(z * z * z.dtype.type(-0.5)) * z.dtype.type(1 / math.sqrt(2 * math.pi))
-    return np.multiply(g, below, out=g)
+    with np.errstate(invalid="ignore", under="ignore"):
+        below = erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5)
+        below += z * np.exp(z * z * z.dtype.type(-0.5)) * z.dtype.type(1 / math.sqrt(2 * math.pi))
+        return np.multiply(g, below, out=g)
 
 
 def _tanh_backward(g: Array, y: Array) -> Array:

@@ -12,7 +12,7 @@ import pytest
 import gemm
 from gemm.correctness import integers_agree
 from gemm.drawn import ONE_COLUMN, ONE_ROW, PLAIN, Drawn, Failure, Layout, draw, judge
-from gemm.epilogue import ACTIVATIONS, Epilogue, apply
+from gemm.epilogue import ACTIVATIONS, LEAK, Epilogue, apply
 from gemm.micro import blocking, host, hub, job, product
 from gemm.problems import STRIDES, integers, lay_out
 
@@ -132,7 +132,7 @@ def test_c_is_not_read_where_beta_is_zero(dtype, value):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_forward_epilogues(blocks, threads, dtype, epilogue):
     """On one block and on many, on one thread and on three, aux_out in any order."""
-    exact = not epilogue.endswith(("tanh", "sigmoid"))
+    exact = epilogue.endswith(("bias", "relu", "identity")) and not epilogue.endswith("leaky-relu")
     for count, sizes in ((1, {}), (3, {"worth_a_thread": 1, "depth": 16, "columns": 40, "in_place": 0})):
         threads(count)
         blocks(**sizes)
@@ -152,7 +152,9 @@ def test_backward_epilogues(blocks, threads, dtype, name):
             right(m, n, k, dtype, aux=aux, epilogue=f"grad:{name}", exact=exact, beta=1.0)
 
 
-@pytest.mark.parametrize(("name", "units"), [("tanh", 4), ("sigmoid", 4), ("relu", 0), ("identity", 0)])
+@pytest.mark.parametrize(
+    ("name", "units"), [("tanh", 4), ("sigmoid", 4), ("relu", 0), ("leaky-relu", 1), ("identity", 0)]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_activation_is_as_close_as_its_page_says(dtype, name, units):
     """Within so many units in the last place of the exact value, from the smallest numbers to the largest."""
@@ -172,6 +174,7 @@ def test_an_activation_is_as_close_as_its_page_says(dtype, name, units):
             "tanh": np.tanh(wide),
             "sigmoid": np.where(wide < 0, e, 1) / (1 + e),
             "relu": np.maximum(wide, 0),
+            "leaky-relu": np.where(wide < 0, wide * np.dtype(dtype).type(LEAK), wide),
             "identity": wide,
         }[name]
     step = np.spacing(np.abs(exact.astype(dtype)))
