@@ -14,6 +14,7 @@ README.md says how a number comes about. The room's wings, each of which uses th
 
     records.py    what is on disk
     host/         what this machine is, and what else it was doing
+    peers/        the same training step in other people's libraries
     isolation/    processes for code that may do anything
     plans/        from what a user writes to a list of cells; suites
     verdicts/     what samples say, and what may spoil it

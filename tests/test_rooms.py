@@ -43,7 +43,7 @@ def test_imports_only_go_down(path):
     assert not above, f"{module(path)} imports upward: {above}"
 
 
-WINGS = ["records", "host", "isolation", "plans", "verdicts", "timing", "exchange"]  # of bench
+WINGS = ["records", "host", "peers", "isolation", "plans", "verdicts", "timing", "exchange"]  # of bench
 
 
 @pytest.mark.parametrize(
