@@ -39,7 +39,7 @@ class Blocks(NamedTuple):
     columns         columns of a packed block of B, which stays in L3
     depth           k of both
     in_place        bytes of B up to which it is read as it lies, not packed
-    few_rows        rows of C up to which it is not packed either
+    few_rows        rows of C up to which it is not packed either, where its vectors are whole lines (`plan.FEW_STRIPS`)
     worth_a_thread  FLOPs (and bytes moved) below which a second thread costs more than it brings; from a multiple of
     it
                     on there are more parts than threads (`plan.choose_parts`)
@@ -114,7 +114,7 @@ def model(shape: Tile, caches: Mapping[str, int] | None = None) -> Blocks:
         columns=columns,
         depth=depth,
         in_place=l2 if shape.registers >= 32 else l2 // 5,
-        few_rows=4 * shape.rows,
+        few_rows=(20 if shape.registers >= 32 else 4) * shape.rows,
         worth_a_thread=WAKING,
     )
 

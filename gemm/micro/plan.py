@@ -77,6 +77,8 @@ DOT_DEPTH = 4096
 SHALLOW, SHALLOW_FEW, SWEEP_ROWS = 64, 8, 4
 # And how many where C stays in the first cache, or where each element of it takes but one multiply-add.
 MORE_ROWS, FIRST_CACHE = 6, 32 << 10
+# Strips of A beyond which B is packed where its vectors lie across two lines, each of which is read every time.
+FEW_STRIPS = 4
 # Rows of B that are read at once where C is a single row: streams that the hardware follows.
 STREAMS = 8
 # Bytes of C from which on, if it is not read, it is written past the caches. (Parts of a split k are far smaller.)
@@ -182,11 +184,14 @@ def choose_packing(job, lanes, rows, table, kind):
         put(job, STREAM, 1 if lined and k >= 4 and m * n * unit >= BEYOND_CACHES else 0)
         return
     pack_b = b_column != unit
-    if m > get(table, FEW_ROWS) and k * n * unit > get(table, B_IN_PLACE):
+    few = get(table, FEW_ROWS)
+    if (get(job, B) | b_row) % 64:
+        few = min(few, FEW_STRIPS * rows)
+    if m > few and k * n * unit > get(table, B_IN_PLACE):
         pack_b = True
     if m > rows and k * n * unit > IN_MEMORY:
         pack_b = True
-    if m > get(table, FEW_ROWS) and b_row % SAME_SETS == 0 and rows <= WAYS:
+    if m > few and b_row % SAME_SETS == 0 and rows <= WAYS:
         pack_b = (
             True  # lower tiles come back to a strip of B sooner than L2 can bring it, and L1 cannot hold it
         )

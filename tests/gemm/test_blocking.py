@@ -35,8 +35,8 @@ def of(host, dtype):
 
 def test_a_zen_4_gets_what_was_found_by_hand():
     """4 MiB of packed B at most, half of L2 for what is read as it lies."""
-    assert blocking.model(*of("Zen 4", "float32")) == Blocks(512 * KiB, 1024, 1024, MiB, 56, 1_000_000)
-    assert blocking.model(*of("Zen 4", "float64")) == Blocks(512 * KiB, 512, 1024, MiB, 56, 1_000_000)
+    assert blocking.model(*of("Zen 4", "float32")) == Blocks(512 * KiB, 1024, 1024, MiB, 280, 1_000_000)
+    assert blocking.model(*of("Zen 4", "float64")) == Blocks(512 * KiB, 512, 1024, MiB, 280, 1_000_000)
 
 
 @pytest.mark.parametrize("dtype", BYTES)
