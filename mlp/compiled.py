@@ -3,7 +3,7 @@
 NumPy makes a pass, and often a temporary, of every arithmetic sign; for a small network its calls alone cost more than
 the products. A function here takes the address of its arguments as 64-bit words: first the bytes of an element (which
 says whether they are float32 or float64), then addresses and sizes. What changes between steps, as a learning rate
-does, is read from an array of float64 (`Settings`) each time.
+does, is read from an array of float64 (an optimizer's settings) each time.
 """
 
 from __future__ import annotations
