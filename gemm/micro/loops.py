@@ -24,6 +24,7 @@ from gemm.micro.job import (
     ALONG,
     ALPHA,
     B_COLUMN,
+    B_NEAR,
     B_ROW,
     BETA,
     BLOCK_K,
@@ -157,16 +158,21 @@ def dots(job, i0, i1, j0, j1, p0, p1, c, c_row, c_column, alpha, beta, space):
             pack_at(get(table, PACK), b_at, b_row, b_column, depth, j1 - j0, space, depth, b_down, unit)
             b_at = space
         high_most = TALL if j1 - j0 == 1 else side
-        for i in range(i0, i1, high_most):
-            high = min(high_most, i1 - i)
-            a_at = get(job, A) + i * a_row + pp * unit
-            for j in range(j0, j1, wide):
-                dot_at(
-                    dot, high, min(wide, j1 - j), depth, a_at, a_row, b_at + (j - j0) * b_down, b_down,
-                    c + i * c_row + j * c_column, c_row, c_column, alpha, keep,
-                )  # fmt: skip
-            if pp + depth == p1 and get(job, EPILOGUE) and get(job, SPLIT_K) == 1:
-                finish_at(get(table, FINISH), job, i, i + high, j0, j1)
+        near = (
+            max(1, get(table, B_NEAR) // (depth * unit * wide)) * wide
+        )  # columns of B that stay in L2 for all of A
+        for jj in range(j0, j1, near):
+            j2 = min(jj + near, j1)
+            for i in range(i0, i1, high_most):
+                high = min(high_most, i1 - i)
+                a_at = get(job, A) + i * a_row + pp * unit
+                for j in range(jj, j2, wide):
+                    dot_at(
+                        dot, high, min(wide, j2 - j), depth, a_at, a_row, b_at + (j - j0) * b_down, b_down,
+                        c + i * c_row + j * c_column, c_row, c_column, alpha, keep,
+                    )  # fmt: skip
+                if pp + depth == p1 and get(job, EPILOGUE) and get(job, SPLIT_K) == 1:
+                    finish_at(get(table, FINISH), job, i, i + high, jj, j2)
 
 
 @register_jitable
