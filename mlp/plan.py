@@ -128,9 +128,6 @@ class Plan:
         self._buffers = self._allocate(gradients(whole))
         self._changes = optimizer.changes
         self.bound = tuple(self._bind(operation) for operation in self.operations)
-        self._forward: list[Call] = []
-        self._to_loss: list[Call] = []
-        self._backward: list[Call] = []
         self._sort()
 
     def _allocate(self, gradients: Gradients) -> list[Buffers]:
@@ -164,7 +161,7 @@ class Plan:
         forward = [bound for bound in self.bound if bound.operation.phase == "forward"]
         self._forward = chain(bound.call for bound in forward if bound.operation.op != "loss")
         self._to_loss = chain(bound.call for bound in forward)
-        self._backward = []  # made when it is asked for
+        self._backward: list[Call] = []  # made when it is asked for
 
     @property
     def x(self) -> Array:
