@@ -123,7 +123,9 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
 
     @app.command()
     def profile(
-        arch: Annotated[str, typer.Option(help="Widths, inputs first.")] = "784-512-512-10",
+        arch: Annotated[
+            str, typer.Option(help="Layers, inputs first; also 8x8x1-conv3x16-10, 8x8-rnn32-10.")
+        ] = "784-512-512-10",
         batch: Annotated[int, typer.Option(help="Examples in a step.")] = 128,
         kernel: Annotated[
             list[str] | None, typer.Option(help="A kernel or a mapping (blas,1=numba-ikj); may be repeated.")

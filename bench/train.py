@@ -97,7 +97,7 @@ def train(
     """Train a network and return what happened.
 
     data  "digits", "synthetic" or a folder of IDX files
-    arch  widths, "64-64-10"; default: one hidden layer of 64 between the data's features and classes
+    arch  "64-64-10" and the like (mlp.architectures); default: one hidden layer of 64
     lr    default: the optimizer's own
     tell  called with each Epoch as it ends
 
@@ -111,15 +111,15 @@ def train(
     found = mlp.load(data)
     features = found.x_train.shape[1]
     outputs = found.classes or 1
-    widths = mlp.widths(arch) if arch else (features, 64, outputs)
+    shape = mlp.architecture(arch or [features, 64, outputs])
     described = {
-        "arch": list(widths), "activation": activation, "loss": loss, "optimizer": optimizer, "lr": lr,
+        "arch": shape.parts, "activation": activation, "loss": loss, "optimizer": optimizer, "lr": lr,
         "weight_decay": weight_decay, "schedule": schedule, "dtype": dtype, "kernel": kernel, "batch": batch,
         "data": data, "seed": seed,
     }  # fmt: skip
     check_memory([Cell(kernel, 1, model=frozen(described))])
     model = mlp.MLP(
-        widths,
+        shape,
         activation=activation,
         loss=loss,
         optimizer=optimizer,

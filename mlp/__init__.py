@@ -7,10 +7,12 @@ A step is a static list of operations (`model.operations(batch)`): what is multi
 many FLOPs and bytes. A `Recorder` is called around each; there is no clock in this room.
 """
 
+from mlp.activations import ACTIVATIONS
+from mlp.architectures import Architecture, architecture, widths
 from mlp.data import Dataset, load
 from mlp.gradient import directional_error, elementwise_error
 from mlp.losses import LOSSES
-from mlp.model import MLP, widths
+from mlp.model import MLP
 from mlp.operations import KINDS, PRODUCTS, Operation
 from mlp.optimizers import OPTIMIZERS, Optimizer, optimizer
 from mlp.plan import Bound, Plan
@@ -19,12 +21,14 @@ from mlp.schedules import SCHEDULES, schedule
 from mlp.training import Callback, DivergenceError, History, accuracy, fit
 
 __all__ = [
+    "ACTIVATIONS",
     "KINDS",
     "LOSSES",
     "MLP",
     "OPTIMIZERS",
     "PRODUCTS",
     "SCHEDULES",
+    "Architecture",
     "Bound",
     "Callback",
     "Dataset",
@@ -35,6 +39,7 @@ __all__ = [
     "Plan",
     "Recorder",
     "accuracy",
+    "architecture",
     "directional_error",
     "elementwise_error",
     "fit",

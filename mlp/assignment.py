@@ -5,26 +5,41 @@
 
 An entry is `where=kernel`; `where` is `layer.kind`, `layer`, `*.kind` or `*`, and a kernel alone is `*`.
 The most specific entry wins, in that order: one that names the layer beats one that names only the kind.
-Layers count from 1; the kinds are Z, dW and dX. What no entry covers is done by `blas`.
+Layers count from 1; the kinds are Z, dW and dX, of a recurrent layer H, dU and dH as well (mlp.operations). What no
+entry covers is done by `blas`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import gemm
-from mlp.operations import PRODUCTS
+import numpy as np
 
-Assignment = dict[tuple[int, str], gemm.Kernel]
+import gemm
+from mlp.operations import PRODUCTS, Operation
+
 Spec = str | gemm.Kernel | Mapping[Any, str | gemm.Kernel]
 
 
-def assign(spec: Spec, layers: int) -> Assignment:
-    """The kernel of every product of a network: (layer, kind) -> Kernel, loaded.
+class Assignment(dict[tuple[int, str], gemm.Kernel]):
+    """(layer, kind) -> Kernel."""
 
-    spec  a kernel (name or value), the text above, or a mapping {"1": ..., "*.dW": ...} of the same
+    def choose(self, layer: int, kind: str, m: int, n: int, k: int, dtype: np.dtype) -> gemm.Kernel:
+        """The kernel for a product of that shape."""
+        return self[layer, kind]
+
+    def of(self, operation: Operation) -> gemm.Kernel:
+        """The kernel of a product among a step's operations."""
+        return self[operation.layer, operation.op]
+
+
+def assign(spec: Spec, layers: Sequence[Sequence[str]]) -> Assignment:
+    """The kernel of every product of a network, loaded.
+
+    spec    a kernel (name or value), the text above, or a mapping {"1": ..., "*.dW": ...} of the same
+    layers  the kinds of product that each layer has
 
     Raises ValueError for an entry that is malformed, given twice, or names a layer or kind that there is
     not; gemm.UnknownKernel; gemm.KernelUnavailable.
@@ -36,14 +51,16 @@ def assign(spec: Spec, layers: int) -> Assignment:
             raise ValueError(f"kernel entry {where!r} is given twice")
         entries[where] = gemm.get(kernel)
     entries.setdefault("*", gemm.get("blas"))
-    return {
-        (layer, kind): next(
-            entries[w] for w in (f"{layer}.{kind}", f"{layer}", f"*.{kind}", "*") if w in entries
-        )
-        for layer in range(1, layers + 1)
-        for kind in PRODUCTS
-        if (layer, kind) != (1, "dX")
-    }
+    return Assignment(
+        {
+            (layer, kind): next(
+                entries[w] for w in (f"{layer}.{kind}", f"{layer}", f"*.{kind}", "*") if w in entries
+            )
+            for layer, kinds in enumerate(layers, start=1)
+            for kind in kinds
+            if (layer, kind) != (1, "dX")
+        }
+    )
 
 
 def _entries(spec: Spec) -> Iterable[tuple[str, str | gemm.Kernel]]:
@@ -62,14 +79,19 @@ def _entries(spec: Spec) -> Iterable[tuple[str, str | gemm.Kernel]]:
         raise ValueError(f"kernel must be a name, a gemm.Kernel or a mapping of them, not {spec!r}")
 
 
-def _check(where: str, layers: int) -> None:
+def _check(where: str, layers: Sequence[Sequence[str]]) -> None:
     form = re.fullmatch(r"(\*|0|[1-9][0-9]*)(?:\.(\w+))?", where)
     if form is None:
         raise ValueError(f"kernel entry {where!r} is neither a layer, a layer.kind, a *.kind nor *")
     layer, kind = form.groups()
-    if layer != "*" and not 1 <= int(layer) <= layers:
-        raise ValueError(f"kernel entry {where!r} names layer {layer}; this network has layers 1 to {layers}")
-    if kind is not None and kind not in PRODUCTS:
-        raise ValueError(f"kernel entry {where!r} names the kind {kind}; the products are Z, dW and dX")
+    if layer != "*" and not 1 <= int(layer) <= len(layers):
+        raise ValueError(
+            f"kernel entry {where!r} names layer {layer}; this network has layers 1 to {len(layers)}"
+        )
+    there = layers if layer == "*" else [layers[int(layer) - 1]]
+    known = [known for known in PRODUCTS if any(known in kinds for kinds in there)]
+    if kind is not None and kind not in known:
+        products = f"{', '.join(known[:-1])} and {known[-1]}"
+        raise ValueError(f"kernel entry {where!r} names the kind {kind}; the products are {products}")
     if (layer, kind) == ("1", "dX"):
         raise ValueError("kernel entry '1.dX' names a product that no step needs: nothing lies below layer 1")

@@ -1,4 +1,4 @@
-"""The elementwise half of a step as compiled code: losses, column sums, updates, each one pass over its arrays.
+"""The half of a step that does not multiply, compiled: losses, sums, updates, moves, each one pass over its arrays.
 
 NumPy makes a pass, and often a temporary, of every arithmetic sign; for a small network its calls alone cost more than
 the products. A function here takes the address of its arguments as 64-bit words: first the bytes of an element (which
@@ -152,6 +152,134 @@ def _hinge(words, one):
         total += zero if short < zero else short  # NaN stays NaN
         dz[j] = -t[j] * share if short > zero else zero
     value[0] = total / batch
+
+
+# An activation that is not elementwise
+
+
+def softmax(words):
+    """Z, Y, rows, width: Y <- e^Z over the sum of its row; Y may be Z."""
+    if get(words, 0) == 4:
+        _softmax(words, float32(1))
+    else:
+        _softmax(words, float64(1))
+
+
+@register_jitable
+def _softmax(words, one):
+    rows, width = get(words, 3), get(words, 4)
+    z, y = _numbers(words, 1, rows * width, one), _numbers(words, 2, rows * width, one)
+    for i in range(rows):
+        at = i * width
+        most = z[at]
+        for j in range(at + 1, at + width):
+            most = max(most, z[j])
+        for j in range(at, at + width):
+            y[j] = z[j] - most  # no exp overflows for it
+    for j in range(rows * width):
+        y[j] = exp_minus(y[j])
+    for i in range(rows):
+        at, total = i * width, one - one
+        for j in range(at, at + width):
+            total += y[j]
+        share = one / total
+        for j in range(at, at + width):
+            y[j] *= share
+
+
+def softmax_backward(words):
+    """dY, Y, rows, width: dY <- Y * (dY - the row's sum of dY * Y)."""
+    if get(words, 0) == 4:
+        _softmax_backward(words, float32(1))
+    else:
+        _softmax_backward(words, float64(1))
+
+
+@register_jitable
+def _softmax_backward(words, one):
+    rows, width = get(words, 3), get(words, 4)
+    g, y = _numbers(words, 1, rows * width, one), _numbers(words, 2, rows * width, one)
+    for i in range(rows):
+        at, total = i * width, one - one
+        for j in range(at, at + width):
+            total += g[j] * y[j]
+        for j in range(at, at + width):
+            g[j] = y[j] * (g[j] - total)
+
+
+# Rows of a layer's own: a window's (im2col) and a sequence's
+
+
+def im2col(words):
+    """X, rows, batch, and a window's height, width, channels, size, stride, padding: X is only read.
+
+    The row of a place holds what the window sees there, row by row, a channel beside the other; beside the image, 0.
+    """
+    if get(words, 0) == 4:
+        _windows(words, float32(1), True)
+    else:
+        _windows(words, float64(1), True)
+
+
+def col2im(words):
+    """The same, back: X <- the sum of what every row holds of each of its numbers."""
+    if get(words, 0) == 4:
+        _windows(words, float32(1), False)
+    else:
+        _windows(words, float64(1), False)
+
+
+@register_jitable
+def _windows(words, one, forward):
+    batch, height, width, channels = get(words, 3), get(words, 4), get(words, 5), get(words, 6)
+    size, stride, padding = get(words, 7), get(words, 8), get(words, 9)
+    down = (height + 2 * padding - size) // stride + 1
+    across = (width + 2 * padding - size) // stride + 1
+    long, image = size * channels, height * width * channels
+    x = _numbers(words, 1, batch * image, one)
+    rows = _numbers(words, 2, batch * down * across * size * long, one)
+    if not forward:
+        x[:] = one - one
+    at = 0
+    for b in range(batch):
+        for i in range(down):
+            for j in range(across):
+                left = j * stride - padding
+                first, last = max(0, -left), min(size, width - left)
+                for u in range(size):
+                    top = i * stride - padding + u
+                    inside = 0 <= top < height
+                    start = b * image + (top * width + left) * channels
+                    if forward:
+                        for v in range(long):
+                            seen = inside and first * channels <= v < last * channels
+                            rows[at + v] = x[start + v] if seen else one - one
+                    elif inside:
+                        for v in range(first * channels, last * channels):
+                            x[start + v] += rows[at + v]
+                    at += long
+
+
+def transpose(words):
+    """X (batch x steps x features), rows (steps x batch x features), batch, steps, features."""
+    if get(words, 0) == 4:
+        _transpose(words, float32(1))
+    else:
+        _transpose(words, float64(1))
+
+
+@register_jitable
+def _transpose(words, one):
+    batch, steps, features = get(words, 3), get(words, 4), get(words, 5)
+    x, rows = (
+        _numbers(words, 1, batch * steps * features, one),
+        _numbers(words, 2, batch * steps * features, one),
+    )
+    for t in range(steps):
+        for b in range(batch):
+            to, start = (t * batch + b) * features, (b * steps + t) * features
+            for j in range(features):
+                rows[to + j] = x[start + j]
 
 
 # The bias's derivative

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gemm.epilogue import activation as activation_of
+from mlp.activations import activation as activation_of
+from mlp.architectures import Architecture, architecture
 from mlp.assignment import Spec, assign
-from mlp.layers import Dense
 from mlp.losses import loss as loss_of
 from mlp.mistakes import positive, unknown
 from mlp.operations import Operation
@@ -29,9 +28,9 @@ PLANS = 4
 class MLP:
     """A multilayer perceptron on any kernel.
 
-    arch        widths from the inputs to the outputs, [784, 512, 512, 10] or "784-512-512-10"; two widths
-                make a linear model
-    activation  after every layer but the last (gemm.ACTIVATIONS); the last layer's outputs are logits
+    arch        widths from the inputs to the outputs, [784, 512, 512, 10] or "784-512-512-10", two of which make a
+                linear model; or with convolutions and recurrent layers, see mlp.architectures
+    activation  after every layer but the last (mlp.ACTIVATIONS); the last layer's outputs are logits
     loss        a name of mlp.LOSSES
     optimizer   a name of mlp.OPTIMIZERS, with learning rate lr (None: the optimizer's own) and weight_decay, or
                 what mlp.optimizer(...) made with further numbers; an optimizer belongs to one model
@@ -46,7 +45,7 @@ class MLP:
 
     def __init__(
         self,
-        arch: str | Sequence[int],
+        arch: str | Sequence[int | str] | Architecture,
         *,
         activation: str = "relu",
         loss: str = "softmax-cross-entropy",
@@ -58,7 +57,7 @@ class MLP:
         seed: int = 0,
         fused: bool = True,
     ) -> None:
-        self.widths = widths(arch)
+        self.architecture = architecture(arch)
         self.activation = activation_of(activation)
         self.loss = loss_of(loss)
         if isinstance(optimizer, Optimizer):
@@ -69,24 +68,33 @@ class MLP:
             self.optimizer = optimizer
         else:
             self.optimizer = optimizer_of(optimizer, lr, weight_decay)
-        self.kernels = assign(kernel, len(self.widths) - 1)
         self.dtype = _dtype(dtype)
         self.seed, self.fused = seed, fused
         rng = np.random.default_rng(seed)
-        hidden, last = self.activation, activation_of("identity")
-        after = [hidden] * (len(self.widths) - 2) + [last]
-        shapes = zip(self.widths, self.widths[1:])
-        self.layers = tuple(Dense.initial(*shape, f, rng, self.dtype) for shape, f in zip(shapes, after))
-        self._dw: list[Array] = []
-        self._db = [np.empty_like(layer.bias) for layer in self.layers]
+        shapes = self.architecture.shapes
+        after = [self.activation] * (len(shapes) - 1) + [activation_of("identity")]
+        self.layers = tuple(shape.layer(f, rng, self.dtype) for shape, f in zip(shapes, after))
+        self.kernels = assign(kernel, [layer.products for layer in self.layers])
+        self._gradients: list[list[Array | None]] = [
+            [
+                np.empty_like(parameter) if parameter.ndim == 1 else None
+                for parameter in layer.parameters.values()
+            ]
+            for layer in self.layers
+        ]
         self._plans: dict[int, Plan] = {}
         self._current: Plan | None = None
         self._ran_forward: Plan | None = None
 
     @property
     def arch(self) -> str:
-        """The widths as text, "784-512-512-10"."""
-        return "-".join(map(str, self.widths))
+        """The architecture as text, "784-512-512-10"."""
+        return str(self.architecture)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of an example, and what every layer hands on of it."""
+        return self.architecture.widths
 
     def __repr__(self) -> str:
         kernels = ", ".join(sorted({kernel.name for kernel in self.kernels.values()}))
@@ -101,8 +109,8 @@ class MLP:
         return f"MLP({', '.join(parts)})"
 
     def parameters(self) -> list[Array]:
-        """[W_1, b_1, W_2, b_2, ...]: the arrays themselves."""
-        return [array for layer in self.layers for array in (layer.weight, layer.bias)]
+        """[W_1, b_1, W_2, b_2, ...]: the arrays themselves; a recurrent layer has W, U, b."""
+        return [array for layer in self.layers for array in layer.parameters.values()]
 
     def operations(self, batch: int) -> tuple[Operation, ...]:
         """What one training step of that batch size does, in order, without running or allocating it."""
@@ -114,9 +122,7 @@ class MLP:
         plan = self._plans.pop(batch, None)
         if plan is None:
             batch = positive("batch", batch)
-            plan = Plan(
-                self.layers, self.loss, self.optimizer, self.kernels, batch, self._gradients, self.fused
-            )
+            plan = Plan(self.layers, self.loss, self.optimizer, self.kernels, batch, self._arrays, self.fused)
             while len(self._plans) >= PLANS:
                 del self._plans[next(iter(self._plans))]
         self._plans[batch] = plan
@@ -172,15 +178,17 @@ class MLP:
         outputs = np.concatenate([self.forward(x[at : at + batch]) for at in range(0, len(x), batch)])
         return self.loss.labels(outputs) if self.loss.classifies else outputs
 
-    def _gradients(self, whole: bool) -> list[tuple[Array | None, Array]]:
-        """(dW, db) of each layer; dW is made when it is first asked for (`whole`)."""
-        if whole and not self._dw:
-            self._dw = [np.empty_like(layer.weight) for layer in self.layers]
-        dw: list[Array | None] = [*self._dw] or [None] * len(self._db)
-        return list(zip(dw, self._db))
+    def _arrays(self, whole: bool) -> list[list[Array | None]]:
+        """The gradients' arrays of each layer; those of weights are made when they are first asked for (`whole`)."""
+        if whole:
+            for layer, arrays in zip(self.layers, self._gradients):
+                for at, parameter in enumerate(layer.parameters.values()):
+                    if arrays[at] is None:
+                        arrays[at] = np.empty_like(parameter)
+        return self._gradients
 
     def _copies(self) -> list[Array]:
-        return [array.copy() for pair in zip(self._dw, self._db) for array in pair]
+        return [array.copy() for arrays in self._gradients for array in arrays if array is not None]
 
     def _ready(self, x: Any, y: Any = None) -> Plan:
         """The plan for x, holding x and y."""
@@ -198,20 +206,6 @@ class MLP:
         if x.dtype.kind not in "fiub":
             raise ValueError(f"x is {x.dtype}; the network takes real numbers")
         return x
-
-
-def widths(arch: str | Sequence[int]) -> tuple[int, ...]:
-    """The widths of "784-512-512-10" or [784, 512, 512, 10]; ValueError unless two or more, each from 1."""
-    try:
-        parts = arch.split("-") if isinstance(arch, str) else list(arch)
-        found = tuple(int(part) if isinstance(part, str) else operator.index(part) for part in parts)
-    except (TypeError, ValueError):
-        raise ValueError(f"arch {arch!r} is not a list of widths; write it as 784-512-512-10") from None
-    if len(found) < 2:
-        raise ValueError(f"arch {arch!r} has {len(found)} width; it needs two or more, inputs to outputs")
-    if min(found) < 1:
-        raise ValueError(f"arch {arch!r} has a width of {min(found)}; every width must be at least 1")
-    return found
 
 
 def _dtype(dtype: Any) -> np.dtype:

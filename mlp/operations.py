@@ -1,14 +1,24 @@
 """Operations: what a training step consists of, as a static list, before anything is run.
 
     kind        phase                shape          what it does
-    Z           forward              batch x d_out  Z = X W                  (a product)
-    bias        forward              batch x d_out  Z <- Z + b
-    activation  forward or backward  batch x d_out  Y = f(Z); dZ = dY * f'   (the latter's id ends in ')
+    Z           forward              rows x d_out   Z = X W                  (a product)
+    bias        forward              rows x d_out   Z <- Z + b
+    activation  forward or backward  rows x d_out   Y = f(Z); dZ = dY * f'   (the latter's id ends in ')
     loss        forward              batch x d_out  the loss, and dZ of the last layer
-    dX          backward             batch x d_in   dX = dZ W^T              (a product)
+    dX          backward             rows x d_in    dX = dZ W^T              (a product)
     dW          backward             d_in x d_out   dW = X^T dZ              (a product)
     db          backward             d_out          db = column sums of dZ
     update      update               d_in x d_out   W and b, by the optimizer
+
+The rows are the batch's examples, but for a convolution, which has one for every place, and a recurrent layer, for
+every step of a sequence. What these have besides:
+
+    im2col      forward              rows x d_in    what the window sees at every place (mlp.layers.convolution)
+    col2im      backward             batch x inputs the same back, into dX
+    transpose   forward              rows x d_in    sequences step by step (mlp.layers.recurrent)
+    H           forward              batch x d_out  H_t = f(Z_t + H_{t-1} U), all steps but the first   (products)
+    dH          backward             batch x d_out  dH_{t-1} += dZ_t U^T, all steps but the first       (products)
+    dU          backward             d_out x d_out  dU = sum of H_{t-1}^T dZ_t                          (a product)
 
 A kernel that can do more than multiply takes its neighbours in, and the fused operation is one row that names its
 parts: Z with bias and activation, dX with the activation's derivative of the layer below, dW with the update of W
@@ -21,9 +31,17 @@ each). Bytes are the compulsory traffic: every operand read once, every result w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-PRODUCTS = ("Z", "dW", "dX")
-KINDS = (*PRODUCTS, "bias", "activation", "loss", "db", "update")
+import numpy as np
+
+if TYPE_CHECKING:
+    from mlp.assignment import Assignment
+
+# The products, and in which order their operands lie: as they are (n), or transposed views (t).
+ORDERS = {"Z": "nn", "dW": "tn", "dX": "nt", "H": "nn", "dU": "tn", "dH": "nt"}
+PRODUCTS = tuple(ORDERS)
+KINDS = (*PRODUCTS, "bias", "activation", "loss", "db", "update", "im2col", "col2im", "transpose")
 PHASES = ("forward", "backward", "update")
 
 
@@ -41,6 +59,7 @@ class Operation:
     flops    floating-point operations
     bytes    compulsory memory traffic
     kernel   name of the kernel, and m, n, k as in BLAS; None unless it is a product
+    times    how many such products the row stands for, one after the other; flops and bytes are of all
     """
 
     id: str
@@ -55,11 +74,20 @@ class Operation:
     m: int | None = None
     n: int | None = None
     k: int | None = None
+    times: int = 1
+
+    @property
+    def order(self) -> str:
+        """Of a product's operands: nn, nt or tn."""
+        return ORDERS[self.op]
 
 
-def product(layer: int, op: str, phase: str, kernel: str, m: int, n: int, k: int, itemsize: int) -> Operation:
-    """The operation C (m x n) = A (m x k) B (k x n)."""
-    traffic = itemsize * (m * k + k * n + m * n)
+def product(
+    layer: int, op: str, phase: str, kernels: Assignment, m: int, n: int, k: int, dtype: np.dtype
+) -> Operation:
+    """The operation C (m x n) = A (m x k) B (k x n), by the kernel that is assigned to it."""
+    traffic = dtype.itemsize * (m * k + k * n + m * n)
+    kernel = kernels.choose(layer, op, m, n, k, dtype).name
     return Operation(
         f"{layer}.{op}", layer, op, phase, (op,), (m, n), 2 * m * n * k, traffic, kernel, m, n, k
     )

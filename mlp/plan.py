@@ -8,9 +8,10 @@
 The order of a step: forward from layer 1, the loss, then for each layer from the last: activation', db,
 dX, dW, update. dX stands before dW because it needs the weights that made Z, and a fused dW changes them.
 
-Memory: Z and Y of a layer share one buffer (see mlp.layers), as do dY and dZ; two layers' dZ exist at a time, so two
-buffers take turns. The gradients belong to the model and are shared by its plans; those of weights that are updated by
-the product itself do not exist unless somebody asks for them.
+Memory: Z and Y of a layer share one buffer (mlp.layers.dense), as do dY and dZ; two layers' dZ exist at a time, so two
+buffers take turns. A layer that makes rows of its own keeps them for dW; their derivatives share one more buffer. The
+gradients belong to the model and are shared by its plans; those of weights that are updated by the product itself do
+not exist unless somebody asks for them.
 """
 
 from __future__ import annotations
@@ -24,22 +25,23 @@ import numpy as np
 from gemm.program import Call, chain
 from mlp.assignment import Assignment
 from mlp.layers import Buffers, Dense, Product
+from mlp.layers.buffers import together
 from mlp.losses import Loss
 from mlp.operations import Operation, fused
 from mlp.optimizers import Optimizer
 from mlp.recorder import Recorder
 
 Array = np.ndarray
-Gradients = Sequence[tuple[Array | None, Array]]  # (dW, db) of each layer
+Gradients = Sequence[Sequence[Array | None]]  # of each layer's parameters
 
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """An operation and the call that does it; `product` is what a product multiplies, else None."""
+    """An operation and the call that does it; `products` are what it multiplies, in order."""
 
     operation: Operation
     call: Callable[[], Any]
-    product: Product | None
+    products: tuple[Product, ...]
 
 
 def emit(
@@ -57,7 +59,7 @@ def emit(
     fused   let products take in what their kernels can
     update  change the weights in the end
     """
-    outputs, dtype = layers[-1].weight.shape[1], layers[-1].weight.dtype
+    outputs, dtype = layers[-1].outputs, layers[-1].weight.dtype
     emitted: list[Operation] = []
     for l, layer in enumerate(layers, start=1):
         emitted += layer.forward(l, batch, kernels)
@@ -65,7 +67,7 @@ def emit(
     for l, layer in reversed(list(enumerate(layers, start=1))):
         emitted += layer.backward(l, batch, kernels)
         if update:
-            emitted.append(optimizer.operation(l, (layer.weight, layer.bias)))
+            emitted.append(optimizer.operation(l, list(layer.parameters.values())))
     return fuse(emitted, layers, optimizer, kernels) if fused else tuple(emitted)
 
 
@@ -75,26 +77,41 @@ def fuse(
     """The same step with operations joined to products whose kernels do them besides (`Kernel.fuses`)."""
     step = {operation.id: operation for operation in operations}
     for l, layer in enumerate(layers, start=1):
-        f, size, weights = layer.activation, layer.weight.itemsize, layer.weight.size
-        z, takes = step[f"{l}.Z"], kernels[l, "Z"].fuses
-        elements = z.shape[0] * z.shape[1]
+        f, size = layer.activation, layer.weight.itemsize
+        z, activated = step[f"{l}.Z"], step.get(f"{l}.activation")
+        takes = kernels.of(z).fuses
         kept = {"aux_out"} if f.from_z else set()
-        if f"{l}.activation" in step and {"bias", f.name} | kept <= takes:
-            traffic = size * (layer.bias.size + (elements if f.from_z else 0))
-            step[z.id] = fused(z, step.pop(f"{l}.bias"), step.pop(f"{l}.activation"), traffic=traffic)
+        if activated and activated.shape == z.shape and {"bias", f.name} | kept <= takes:
+            traffic = size * (layer.bias.size + (z.shape[0] * z.shape[1] if f.from_z else 0))
+            step[z.id] = fused(z, step.pop(f"{l}.bias"), step.pop(activated.id), traffic=traffic)
         elif "bias" in takes:
             step[z.id] = fused(z, step.pop(f"{l}.bias"), traffic=size * layer.bias.size)
-        below = f"{l - 1}.activation'"
-        if below in step and f"grad:{layers[l - 2].activation.name}" in kernels[l, "dX"].fuses:
-            dx = step[f"{l}.dX"]
-            step[dx.id] = fused(dx, step.pop(below), traffic=size * dx.shape[0] * dx.shape[1])
-        if f"{l}.update" in step and optimizer.in_product and "beta" in kernels[l, "dW"].fuses:
-            update = step.pop(f"{l}.update")
-            each = update.flops // (weights + layer.bias.size)
-            for id_, count in ((f"{l}.dW", weights), (f"{l}.db", layer.bias.size)):
-                share = replace(update, flops=each * count)
-                step[id_] = fused(step[id_], share, traffic=size * count * (1 if id_.endswith("dW") else 2))
+        below, dx = step.get(f"{l - 1}.activation'"), step.get(f"{l}.dX")
+        if below and dx and not layer.lowering[1]:  # else dX is not yet what the layer below gets
+            numbers = dx.shape[0] * dx.shape[1]
+            every = numbers == below.shape[0] * below.shape[1]  # and not the last step's only
+            if every and f"grad:{layers[l - 2].activation.name}" in kernels.of(dx).fuses:
+                step[dx.id] = fused(dx, step.pop(below.id), traffic=size * numbers)
+        _take_in_update(step, l, layer, optimizer, kernels)
     return tuple(step.values())
+
+
+def _take_in_update(
+    step: dict[str, Operation], l: int, layer: Dense, optimizer: Optimizer, kernels: Assignment
+) -> None:
+    """Let the products that make a layer's gradients, and db, do the update, if all of them can."""
+    makers = {f"{l}.d{name}": parameter for name, parameter in layer.parameters.items()}
+    products = [step[maker] for maker in makers if step[maker].kernel]
+    if f"{l}.update" not in step or not optimizer.in_product:
+        return
+    if any("beta" not in kernels.of(product).fuses for product in products):
+        return
+    update = step.pop(f"{l}.update")
+    each = update.flops // sum(parameter.size for parameter in makers.values())
+    for maker, parameter in makers.items():
+        share = replace(update, flops=each * parameter.size)
+        traffic = parameter.nbytes * (1 if step[maker].kernel else 2)
+        step[maker] = fused(step[maker], share, traffic=traffic)
 
 
 class Plan:
@@ -115,45 +132,57 @@ class Plan:
         gradients: Callable[[bool], Gradients],
         fused: bool = True,
     ) -> None:
-        """gradients: gives dW and db of each layer; asked with False, dW only where it exists already."""
+        """gradients: gives those of each layer's parameters; asked with False, of weights only where they exist."""
         self.batch = batch
         self._layers, self._loss, self._optimizer, self._kernels = layers, loss, optimizer, kernels
         self._fused, self._gradients = fused, gradients
         self.operations = emit(layers, loss, optimizer, kernels, batch, fused=fused)
-        dtype, outputs = layers[0].weight.dtype, layers[-1].weight.shape[1]
-        self._staging = np.empty((batch, layers[0].weight.shape[0]), dtype)
-        self._targets = loss.targets(batch, outputs, dtype)
+        first, last = layers[0], layers[-1]
+        dtype = first.weight.dtype
+        self._staging = np.empty((batch, first.inputs), dtype)
+        self._targets = loss.targets(batch, last.outputs, dtype)
         self._value = np.zeros((), dtype)
         whole = any(operation.op == "update" for operation in self.operations)
         self._buffers = self._allocate(gradients(whole))
+        self._y = last.handed_on(self._buffers[-1].y, batch)
+        self._dz = last.handed_on(self._buffers[-1].dz, batch)
         self._changes = optimizer.changes
         self.bound = tuple(self._bind(operation) for operation in self.operations)
         self._sort()
 
     def _allocate(self, gradients: Gradients) -> list[Buffers]:
-        dtype = self._staging.dtype
-        widths = [layer.weight.shape[1] for layer in self._layers]
-        turns = [np.empty(self.batch * max(widths), dtype) for _ in range(2)]
+        dtype, batch = self._staging.dtype, self.batch
+        shapes = [(batch * layer.positions, layer.weight.shape[1]) for layer in self._layers]
+        lowered = [(batch * layer.positions, layer.weight.shape[0]) for layer in self._layers]
+        turns = [np.empty(max(rows * width for rows, width in shapes), dtype) for _ in range(2)]
+        back = [
+            rows * width for layer, (rows, width) in zip(self._layers[1:], lowered[1:]) if layer.lowering[1]
+        ]
+        taken_back = np.empty(max(back, default=0), dtype)
         x, below, dx, buffers = self._staging, self._staging, None, []
-        for l, (layer, width, (dw, db)) in enumerate(zip(self._layers, widths, gradients)):
-            y = np.empty((self.batch, width), dtype)
+        for l, (layer, shape, wide) in enumerate(zip(self._layers, shapes, lowered)):
+            y = np.empty(shape, dtype)
             z = np.empty_like(y) if layer.activation.from_z else y
-            dz = turns[l % 2][: self.batch * width].reshape(self.batch, width)
-            buffers.append(Buffers(x, y, z, dz, dx, below, dw, db))
-            x, below, dx = y, z, dz
+            dz = turns[l % 2][: y.size].reshape(shape)
+            rows = np.empty(wide, dtype) if layer.lowering[0] else x
+            drows: Array | None = dx
+            if dx is not None and layer.lowering[1]:
+                drows = taken_back[: wide[0] * wide[1]].reshape(wide)
+            buffers.append(Buffers(x, dx, rows, drows, y, z, dz, below, list(gradients[l])))
+            x, below, dx = (layer.handed_on(each, batch) for each in (y, z, dz))
         return buffers
 
     def _bind(self, operation: Operation) -> Bound:
         if operation.op == "loss":
-            last = self._buffers[-1]
-            return Bound(operation, self._loss.bind(last.y, self._targets, last.dz, self._value), None)
+            return Bound(operation, self._loss.bind(self._y, self._targets, self._dz, self._value), ())
         l = operation.layer
         layer, at = self._layers[l - 1], self._buffers[l - 1]
         below = self._layers[l - 2].activation if l > 1 else None
-        product = layer.product(operation, at, below, self._optimizer)
-        if product is not None:
-            return Bound(operation, product.prepare(self._kernels[l, operation.op]), product)
-        return Bound(operation, layer.bind(operation, at, self._optimizer), None)
+        products = tuple(layer.multiplied(operation, at, below, self._optimizer))
+        if products:
+            kernel = self._kernels.of(operation)
+            return Bound(operation, together(*(one.prepare(kernel) for one in products)), products)
+        return Bound(operation, layer.call(operation, at, self._optimizer), ())
 
     def _sort(self) -> None:
         """Keep the bare calls, so that a step without a recorder is nothing but them."""
@@ -168,25 +197,31 @@ class Plan:
         """The examples (batch x d_in) that the next run reads."""
         return self._buffers[0].x
 
-    def product(self, operation: Operation) -> Product | None:
-        """What a product multiplies, as it is bound now; None for other operations."""
-        return self.bound[self.operations.index(operation)].product
+    def products(self, operation: Operation) -> tuple[Product, ...]:
+        """What an operation multiplies, in order, as it is bound now; nothing unless it is a product."""
+        return self.bound[self.operations.index(operation)].products
 
     def take(self, x: Any, y: Any = None) -> None:
         """Make x (batch x d_in), and y if given, the examples of the next run; y is copied, x is not.
 
-        Only another array than the last one costs something: the two products that read x are prepared
-        anew. An x of another dtype is copied into a buffer of the plan.
+        Only another array than the last one costs something: what reads x is prepared anew. An x of another dtype
+        is copied into a buffer of the plan, and so is one that is not C-contiguous where a layer makes rows of it.
         """
-        if x is not self._buffers[0].x:
-            if type(x) is not np.ndarray or x.dtype != self._staging.dtype:
+        first, lowering = self._buffers[0], self._layers[0].lowering[0]
+        if x is not first.x:
+            usable = type(x) is np.ndarray and x.dtype == self._staging.dtype
+            if not usable or (lowering and not x.flags.c_contiguous):
                 np.copyto(self._staging, x, casting="same_kind")
                 x = self._staging
-            if x is not self._buffers[0].x:
-                self._buffers[0].x = x
-                self._rebind((1, "Z"), (1, "dW"))
+            if x is not first.x:
+                first.x = x
+                if lowering:
+                    self._rebind((1, lowering))
+                else:
+                    first.rows = x
+                    self._rebind((1, "Z"), (1, "dW"))
         if y is not None:
-            self._loss.accept(y, self._targets, self._buffers[-1].y.shape[1])
+            self._loss.accept(y, self._targets, self._y.shape[1])
 
     def _rebind(self, *which: tuple[int, str]) -> None:
         """Prepare these (layer, op) anew."""
@@ -199,7 +234,7 @@ class Plan:
     def _follow(self) -> None:
         """The optimizer's numbers have changed: those that products hold change too."""
         self._changes = self._optimizer.changes
-        updates = [bound for bound in self.bound if bound.product and "update" in bound.operation.parts]
+        updates = [bound for bound in self.bound if bound.products and "update" in bound.operation.parts]
         dtype = self._staging.dtype.type
         for bound in updates:
             if hasattr(bound.call, "scale"):
@@ -210,7 +245,7 @@ class Plan:
     def forward(self) -> Array:
         """Run the layers; returns the outputs, a buffer that the next run overwrites."""
         _run(self._forward)
-        return self._buffers[-1].y
+        return self._y
 
     def evaluate(self) -> float:
         """The loss, without a backward pass."""
@@ -220,8 +255,8 @@ class Plan:
     def backward(self, dz: Array | None = None) -> None:
         """Fill the gradients, from dz (batch x outputs) or else from the loss of the last `evaluate`."""
         if not self._backward:
-            for at, (dw, _) in zip(self._buffers, self._gradients(True)):
-                at.dw = dw
+            for at, whole in zip(self._buffers, self._gradients(True)):
+                at.gradients = list(whole)
             without = emit(
                 self._layers,
                 self._loss,
@@ -233,7 +268,7 @@ class Plan:
             )
             self._backward = chain(self._bind(one).call for one in without if one.phase == "backward")
         if dz is not None:
-            np.copyto(self._buffers[-1].dz, dz, casting="same_kind")
+            np.copyto(self._dz, dz, casting="same_kind")
         _run(self._backward)
 
     def step(self, recorder: Recorder | None = None) -> float:

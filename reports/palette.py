@@ -58,11 +58,16 @@ FURTHER = (
 )
 
 # Cool for the matrix products, warm for everything else: what share is products shows at a glance.
-PRODUCTS = ("Z", "dW", "dX")
+PRODUCTS = ("Z", "H", "dW", "dU", "dX", "dH")
+MOVES = ("im2col", "col2im", "transpose")  # one kind, "rows": what a layer makes its rows with
 KINDS = {
     "Z": Colour("#28229c", "#6c8cf5"),
+    "H": Colour("#8b10f0", "#9e14fb"),
     "dW": Colour("#0760a9", "#4abaf0"),
+    "dU": Colour("#9075d3", "#3b7b6c"),
     "dX": Colour("#008089", "#8fe6ef"),
+    "dH": Colour("#28074c", "#c4ffea"),
+    "rows": Colour("#420e02", "#ae4923"),
     "bias": Colour("#b38a20", "#cda820"),
     "activation": Colour("#b4523e", "#d9703f"),
     "loss": Colour("#6d1538", "#fe86b0"),
@@ -120,6 +125,8 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
 def kind(op: str, parts: Iterable[str] = ()) -> str:
     """The kind of an operation (a key of KINDS); a fused one counts as the product in it."""
     words = {word for name in (op, *parts) for word in re.findall(r"[A-Za-z]+", name)}
+    if op in MOVES:
+        return "rows"
     return next((known for known in (*PRODUCTS, *KINDS) if known in words), "remainder")
 
 

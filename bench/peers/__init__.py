@@ -62,6 +62,8 @@ class Peer:
 
     def refuses(self, model: dict[str, Any]) -> str | None:
         """Why it does not have such a network, or None."""
+        if other := next((part for part in model["arch"] if isinstance(part, str)), None):
+            return f"{self.name} is written for dense layers, not {other}"
         for setting, values in self.takes.items():
             if model[setting] not in values:
                 return f"{self.name} is written for {setting} {' or '.join(values)}, not {model[setting]}"

@@ -30,7 +30,11 @@ DEFAULTS: dict[str, Any] = {
 
 
 def cells(
-    arch: Sequence[int] | str, batch: int, kernels: Sequence[str], threads: int | None = None, **model: Any
+    arch: Sequence[int | str] | str,
+    batch: int,
+    kernels: Sequence[str],
+    threads: int | None = None,
+    **model: Any,
 ) -> list[Cell]:
     """One cell per kernel or mapping. Raises ValueError or UnknownKernel for a network that cannot be built."""
     unknown = set(model) - set(DEFAULTS)
@@ -40,14 +44,15 @@ def cells(
         )
     described = DEFAULTS | model
     batch = whole(batch, "batch")
-    described |= {"arch": list(mlp.widths(arch)), "batch": batch}
+    shape = mlp.architecture(arch)
+    described |= {"arch": shape.parts, "batch": batch}
     cores = available_cores()
     threads = cores if threads is None else whole(threads, "threads", "count of threads")
     if threads > cores:
         raise ValueError(f"threads = {threads}: this process may use 1 to {cores} cores")
     # Built once here, so that a mistake is one sentence now and not a worker's failure later.
-    mlp.MLP(
-        [1] * len(described["arch"]), kernel="blas",
+    network = mlp.MLP(
+        shape.thin(), kernel="blas",
         **{key: described[key] for key in ("activation", "loss", "optimizer", "lr", "dtype")},
     )  # fmt: skip
     if described["dtype"] not in DTYPES:
@@ -62,12 +67,12 @@ def cells(
         with suppress(gemm.KernelUnavailable):  # that becomes a record with the reason
             # files are not for this process to import: in their place, any name does
             known = renamed(kernel, lambda name: "blas" if trial.file_of(name) else name)
-            assign(known, len(described["arch"]) - 1)
+            assign(known, [layer.products for layer in network.layers])
     if described["data"] != "random":
         _, labels = batch_for(described, np.random.default_rng(0))
-        if described["loss"] == "softmax-cross-entropy" and labels.max() >= described["arch"][-1]:
+        if described["loss"] == "softmax-cross-entropy" and labels.max() >= shape.widths[-1]:
             raise ValueError(
-                f"data {described['data']!r} has labels up to {labels.max()} and the network {described['arch'][-1]} "
+                f"data {described['data']!r} has labels up to {labels.max()} and the network {shape.widths[-1]} "
                 f"outputs; the last width must be at least {labels.max() + 1}"
             )
     cells = [
@@ -85,7 +90,7 @@ def cells(
 
 def batch_for(model: dict[str, Any], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One batch for a model: of its data set if that has its width, else drawn; x (batch, d_in), labels (batch,)."""
-    widths, batch = model["arch"], model["batch"]
+    widths, batch = mlp.widths(model["arch"]), model["batch"]
     name = model.get("data", "random")
     if name != "random":
         data = mlp.load(name)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import gemm
+import mlp
 from bench.host.environment import available_memory, last_cache, stream_size
 from bench.isolation import trial
 from bench.peers import is_peer
@@ -199,7 +200,7 @@ def _held_and_needed(cell: Cell) -> tuple[int, int]:
         needed = held + 20 * operands + 40 * p.batch * p.m * p.n
         return held + (cold.memory(p) if cell.cache == "cold" else 0), needed
     model = dict(cell.model)
-    widths = model["arch"]
+    widths = mlp.widths(model["arch"])
     weights = sum(a * b for a, b in zip(widths, widths[1:]))
     return 8 * (3 * weights + 6 * model["batch"] * sum(widths)), 0
 

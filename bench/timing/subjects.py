@@ -512,7 +512,7 @@ class TrainingStep:
         for operation in dict.fromkeys(self.model.operations(len(self.x))):
             if operation.m is None or operation.kernel is None:
                 continue
-            orders = {"Z": "nn", "dX": "nt", "dW": "tn"}[operation.op]
+            orders = operation.order
             shape = {"m": operation.m, "n": operation.n, "k": operation.k}
             dtype = self.model.dtype.name
             record = shape | {"dtype": dtype, "op_a": orders[0], "op_b": orders[1]}
@@ -528,25 +528,26 @@ class TrainingStep:
 
         class Verifier(mlp.Recorder):
             def begin(self, operation: mlp.Operation) -> None:
-                product = plan.product(operation)
-                self.before = product.out.copy() if product and product.beta else None
+                self.products = plan.products(operation)
+                self.before = [one.out.copy() if one.beta else None for one in self.products]
 
             def end(self, operation: mlp.Operation) -> None:
                 nonlocal worst
-                product = plan.product(operation)
-                if product is None or operation.kernel is None:
+                if operation.kernel is None:
                     return
-                out, kernel = product.out, gemm.find(operation.kernel)
-                accumulator = accumulator_of(kernel.signature(out.dtype), out.dtype.name)
-                right = reference(
-                    product.a, product.b, self.before,
-                    alpha=product.alpha, beta=product.beta, epilogue=product.epilogue, accumulator=accumulator,
-                )  # fmt: skip
-                ratio = error_ratio(out, right)
-                if not ratio <= kernel.error_constant:
-                    what = f"{operation.id} has error ratio {ratio:.3g}: off by more than rounding allows"
-                    raise Wrong(what, ratio)
-                worst = max(worst, ratio)
+                kernel = gemm.find(operation.kernel)
+                for product, before in zip(self.products, self.before):
+                    out = product.out
+                    accumulator = accumulator_of(kernel.signature(out.dtype), out.dtype.name)
+                    right = reference(
+                        product.a, product.b, before,
+                        alpha=product.alpha, beta=product.beta, epilogue=product.epilogue, accumulator=accumulator,
+                    )  # fmt: skip
+                    ratio = error_ratio(out, right)
+                    if not ratio <= kernel.error_constant:
+                        what = f"{operation.id} has error ratio {ratio:.3g}: off by more than rounding allows"
+                        raise Wrong(what, ratio)
+                    worst = max(worst, ratio)
 
         loss = self.model.step(self.x, self.y, recorder=Verifier())
         if not np.isfinite(loss):

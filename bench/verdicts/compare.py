@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import Any
 
+import mlp
 from bench.records import Line, Run, canonical
 from bench.verdicts.statistics import (
     Floor,
@@ -327,7 +328,7 @@ def in_order(cells: dict[Where, Result]) -> list[tuple[Where, Result]]:
     def place(item: tuple[Where, Result]) -> Any:
         _, result = item
         p = result.problem or result.model
-        work = p["m"] * p["n"] * p["k"] if result.problem else p["batch"] * sum(p["arch"])
+        work = p["m"] * p["n"] * p["k"] if result.problem else p["batch"] * sum(mlp.widths(p["arch"]))
         return order.index(result.kernel), result.threads, p["dtype"], bool(result.model), work, item[0]
 
     return sorted(cells.items(), key=place)

@@ -6,9 +6,14 @@ import gemm
 import mlp
 from mlp.assignment import assign
 
+DENSE = [("Z", "dX", "dW")]
+
 
 def names(spec, layers=3):
-    return {f"{layer}.{kind}": kernel.name for (layer, kind), kernel in assign(spec, layers).items()}
+    return {
+        f"{layer}.{kind}": kernel.name
+        for (layer, kind), kernel in assign(spec, [("Z", "dX", "dW")] * layers).items()
+    }
 
 
 def test_one_name_is_for_every_product_and_layer_one_has_no_dx():
@@ -78,7 +83,7 @@ def test_a_kernel_value_is_used_itself():
 )
 def test_an_entry_that_cannot_be_is_refused_in_one_sentence(spec, sentence):
     with pytest.raises(ValueError, match=sentence):
-        assign(spec, 3)
+        assign(spec, DENSE * 3)
 
 
 def test_a_kernel_that_cannot_run_here_says_why_at_once():

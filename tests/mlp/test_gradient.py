@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import gemm
 import mlp
 
 RNG = np.random.default_rng(0)
@@ -15,7 +14,7 @@ def network(**options):
 
 
 @pytest.mark.parametrize("loss", mlp.LOSSES)
-@pytest.mark.parametrize("activation", gemm.ACTIVATIONS)
+@pytest.mark.parametrize("activation", mlp.ACTIVATIONS)
 def test_backpropagation_agrees_with_central_differences(activation, loss):
     model = network(activation=activation, loss=loss)
     before = [p.copy() for p in model.parameters()]
@@ -47,7 +46,7 @@ def backward():
     class Copy(mlp.Recorder):
         def end(self, operation):
             if operation.op in mlp.PRODUCTS:
-                product = plan.product(operation)
+                (product,) = plan.products(operation)
                 seen[operation.id] = [array.copy() for array in (product.a, product.b, product.out)]
 
     model.step(X, Y, Copy())

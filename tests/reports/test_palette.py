@@ -127,7 +127,9 @@ def test_legends_follow_the_ladder() -> None:
 @pytest.mark.parametrize(
     ("op", "parts", "kind"),
     [("dW", ("dW",), "dW"), ("dW", ("dW", "update"), "dW"), ("Z+bias+activation", (), "Z"), ("loss", (), "loss"),
-     ("activation", ("activation",), "activation"), ("sing", (), "remainder")],
+     ("activation", ("activation",), "activation"), ("sing", (), "remainder"),
+     ("dH", ("dH", "activation'"), "dH"), ("H", ("H", "activation"), "H"), ("dU", ("dU", "update"), "dU"),
+     ("im2col", ("im2col",), "rows"), ("transpose", (), "rows")],
 )  # fmt: skip
 def test_an_operation_has_the_colour_of_the_product_in_it(op: str, parts: tuple[str, ...], kind: str) -> None:
     assert palette.kind(op, parts) == kind

@@ -1,0 +1,65 @@
+"""Activations of layers: gemm's, which are elementwise, and softmax, which is not.
+
+    relu, leaky-relu, gelu, tanh, sigmoid, identity     y_j = f(z_j)                    gemm.epilogue
+    softmax                                             y_j = e^z_j / sum_k e^z_k       of a row
+
+The lecture's exception: every output of a softmax depends on the whole row, so that f' is a matrix, diag(y) - y y^T,
+and dZ = Y * (dY - row sums of dY * Y). No kernel takes it into a product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gemm.epilogue import ACTIVATIONS as ELEMENTWISE
+from gemm.epilogue import Activation
+from gemm.program import Call
+from mlp import native
+from mlp.blocks import blocked
+from mlp.mistakes import unknown
+
+Array = np.ndarray
+
+
+def _softmax(z: Array, out: Array) -> Array:
+    native.call("softmax", z.dtype, z, out, *z.shape)()
+    return out
+
+
+def _softmax_backward(g: Array, y: Array) -> Array:
+    native.call("softmax_backward", g.dtype, g, y, *g.shape)()
+    return g
+
+
+SOFTMAX = Activation("softmax", _softmax, _softmax_backward, error=8, slope=0.5, flops=4, backward_flops=4)
+ACTIVATIONS = {**ELEMENTWISE, SOFTMAX.name: SOFTMAX}
+# Those that let about half of their input's variance through.
+HALVING = ("relu", "leaky-relu", "gelu")
+
+
+def activation(name: str) -> Activation:
+    """The activation of that name; ValueError names the nearest spelling."""
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise unknown("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
+
+
+def bind(f: Activation, phase: str, z: Array, y: Array, dz: Array) -> Call:
+    """The call y <- f(z) (phase "forward"), or dz <- dz * f' (z is y, where f' is taken from that).
+
+    All (rows x width), C-contiguous.
+    """
+    if f is SOFTMAX and phase == "forward":
+        return native.call("softmax", z.dtype, z, y, *z.shape)
+    if f is SOFTMAX:
+        return native.call("softmax_backward", z.dtype, dz, y, *z.shape)
+    return blocked(f.forward, z, y) if phase == "forward" else blocked(f.backward, dz, z)
+
+
+def initial_variance(f: Activation, inputs: int, outputs: int) -> float:
+    """Of the weights of a layer before f.
+
+    2 / inputs before a relu and its like (He et al. 2015, eq. 10), which let half of it through, else
+    2 / (inputs + outputs) (Glorot and Bengio 2010, eq. 12).
+    """
+    return 2 / inputs if f.name in HALVING else 2 / (inputs + outputs)
