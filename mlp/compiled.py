@@ -32,6 +32,12 @@ def _numbers(words, at, count, one):
 
 
 @register_jitable
+def _run(words, which, start, count, one):
+    """So many of its numbers from `start` on: counted from 0, which the compiler can make vectors of."""
+    return carray(pointer(get(words, which) + start * get(words, 0), one), count)
+
+
+@register_jitable
 def _setting(words, which, one):
     """A number of the settings, whose address is word 5, in the dtype of `one`."""
     return as_number(get(get(words, 5), which), one)
@@ -236,10 +242,10 @@ def _windows(words, one, forward):
     down = (height + 2 * padding - size) // stride + 1
     across = (width + 2 * padding - size) // stride + 1
     long, image = size * channels, height * width * channels
-    x = _numbers(words, 1, batch * image, one)
-    rows = _numbers(words, 2, batch * down * across * size * long, one)
     if not forward:
-        x[:] = one - one
+        x = _numbers(words, 1, batch * image, one)
+        for v in range(batch * image):
+            x[v] = one - one
     at = 0
     for b in range(batch):
         for i in range(down):
@@ -248,15 +254,24 @@ def _windows(words, one, forward):
                 first, last = max(0, -left), min(size, width - left)
                 for u in range(size):
                     top = i * stride - padding + u
-                    inside = 0 <= top < height
-                    start = b * image + (top * width + left) * channels
+                    start, low, high = b * image + (top * width + left) * channels, 0, 0
+                    if 0 <= top < height:
+                        low, high = first * channels, last * channels
+                    seen = _run(words, 1, start + low, high - low, one)
                     if forward:
-                        for v in range(long):
-                            seen = inside and first * channels <= v < last * channels
-                            rows[at + v] = x[start + v] if seen else one - one
-                    elif inside:
-                        for v in range(first * channels, last * channels):
-                            x[start + v] += rows[at + v]
+                        beside, copy = (
+                            _run(words, 2, at, long, one),
+                            _run(words, 2, at + low, high - low, one),
+                        )
+                        if high - low < long:
+                            for v in range(long):
+                                beside[v] = one - one
+                        for v in range(high - low):
+                            copy[v] = seen[v]
+                    else:
+                        given = _run(words, 2, at + low, high - low, one)
+                        for v in range(high - low):
+                            seen[v] += given[v]
                     at += long
 
 
@@ -271,15 +286,12 @@ def transpose(words):
 @register_jitable
 def _transpose(words, one):
     batch, steps, features = get(words, 3), get(words, 4), get(words, 5)
-    x, rows = (
-        _numbers(words, 1, batch * steps * features, one),
-        _numbers(words, 2, batch * steps * features, one),
-    )
     for t in range(steps):
         for b in range(batch):
-            to, start = (t * batch + b) * features, (b * steps + t) * features
+            row = _run(words, 2, (t * batch + b) * features, features, one)
+            given = _run(words, 1, (b * steps + t) * features, features, one)
             for j in range(features):
-                rows[to + j] = x[start + j]
+                row[j] = given[j]
 
 
 # The bias's derivative
