@@ -7,11 +7,14 @@ entry; another seed moves it away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from mlp.mistakes import positive
 from mlp.model import MLP
 
 Array = np.ndarray
@@ -26,10 +29,13 @@ def elementwise_error(
     entries  how many entries of each parameter to try, drawn by `seed`; None for all
 
     Relative to the entry, or to the root mean square of its parameter's gradient where that is larger: an
-    entry that is zero, or nearly, has no relative error of its own. Raises ValueError for float32.
+    entry that is zero, or nearly, has no relative error of its own. NaN if any of it is. Raises ValueError for
+    float32, and for an eta or a number of entries that cannot be one.
     """
-    rng, worst = np.random.default_rng(seed), 0.0
-    loss = _loss(model, x, y)
+    rng, errors = np.random.default_rng(seed), [0.0]
+    loss = _loss(model, x, y, eta)
+    if entries is not None:
+        positive("entries", entries)
     for parameter, gradient in zip(model.parameters(), model.gradients(x, y)):
         flat, analytic = parameter.reshape(-1), gradient.reshape(-1)
         size = np.sqrt(np.mean(analytic**2))
@@ -44,8 +50,8 @@ def elementwise_error(
             finally:
                 flat[at] = before
             scale = max(abs(analytic[at]), abs(numeric), size)
-            worst = max(worst, float(abs(analytic[at] - numeric) / scale) if scale else 0.0)
-    return worst
+            errors.append(abs(analytic[at] - numeric) / scale if scale else 0.0)
+    return float(np.max(errors))  # NaN stays NaN
 
 
 def directional_error(model: MLP, x: Any, y: Any, eta: float = ETA, seed: int = 0) -> float:
@@ -53,9 +59,9 @@ def directional_error(model: MLP, x: Any, y: Any, eta: float = ETA, seed: int = 
 
     d/d-eta L(W_1 + eta DW_1, b_1 + eta Db_1, ...) at eta = 0, for one random direction of length 1, against
     the sum of gradient times direction: every parameter at once for two evaluations. Raises ValueError for
-    float32.
+    float32, and for an eta that cannot be one.
     """
-    rng, loss = np.random.default_rng(seed), _loss(model, x, y)
+    rng, loss = np.random.default_rng(seed), _loss(model, x, y, eta)
     parameters, gradients = model.parameters(), model.gradients(x, y)
     directions = [rng.standard_normal(p.shape) for p in parameters]
     length = np.sqrt(sum(np.sum(d**2) for d in directions))
@@ -75,7 +81,9 @@ def directional_error(model: MLP, x: Any, y: Any, eta: float = ETA, seed: int = 
     return float(abs(analytic - numeric) / scale) if scale else 0.0
 
 
-def _loss(model: MLP, x: Any, y: Any) -> Callable[[], float]:
+def _loss(model: MLP, x: Any, y: Any, eta: float) -> Callable[[], float]:
     if model.dtype != np.float64:
         raise ValueError(f"a gradient check needs a network of float64, this one is {model.dtype}")
+    if not isinstance(eta, Real) or not 0 < eta < math.inf:
+        raise ValueError(f"eta is {eta!r}; it must be a positive number, such as {ETA}")
     return lambda: model.evaluate(x, y)

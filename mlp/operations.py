@@ -82,15 +82,18 @@ class Operation:
         return ORDERS[self.op]
 
 
+def arithmetic(m: int, n: int, k: int, dtype: np.dtype) -> tuple[int, int]:
+    """FLOPs and bytes of a product."""
+    return 2 * m * n * k, dtype.itemsize * (m * k + k * n + m * n)
+
+
 def product(
     layer: int, op: str, phase: str, kernels: Assignment, m: int, n: int, k: int, dtype: np.dtype
 ) -> Operation:
     """The operation C (m x n) = A (m x k) B (k x n), by the kernel that is assigned to it."""
-    traffic = dtype.itemsize * (m * k + k * n + m * n)
+    flops, traffic = arithmetic(m, n, k, dtype)
     kernel = kernels.choose(layer, op, m, n, k, dtype).name
-    return Operation(
-        f"{layer}.{op}", layer, op, phase, (op,), (m, n), 2 * m * n * k, traffic, kernel, m, n, k
-    )
+    return Operation(f"{layer}.{op}", layer, op, phase, (op,), (m, n), flops, traffic, kernel, m, n, k)
 
 
 def fused(whole: Operation, *others: Operation, traffic: int) -> Operation:

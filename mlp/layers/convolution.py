@@ -24,6 +24,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import gemm
 from gemm.epilogue import Activation
 from mlp import native
 from mlp.activations import initial_variance
@@ -100,7 +101,7 @@ class Convolution(Dense):
         whole = np.eye(self.inputs, dtype=self.weight.dtype)  # each input alone
         rows = np.empty((self.inputs * self.positions, self.weight.shape[0]), self.weight.dtype)
         self._move("im2col", whole, rows)()
-        return (rows @ self.weight).reshape(self.inputs, self.outputs)
+        return gemm.matmul(rows, self.weight).reshape(self.inputs, self.outputs)
 
     def call(self, operation: Operation, at: Buffers, optimizer: Optimizer) -> Call:
         if operation.op == "im2col":

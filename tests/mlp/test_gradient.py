@@ -1,9 +1,13 @@
 """Gradients: backpropagation against differences of the loss; the lecture's identities."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import gemm
 import mlp
+from mlp.losses import Loss
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((9, 5)), RNG.integers(0, 4, 9)
@@ -15,12 +19,37 @@ def network(**options):
 
 @pytest.mark.parametrize("loss", mlp.LOSSES)
 @pytest.mark.parametrize("activation", mlp.ACTIVATIONS)
-def test_backpropagation_agrees_with_central_differences(activation, loss):
-    model = network(activation=activation, loss=loss)
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "not fused"])
+def test_backpropagation_agrees_with_central_differences(kernel, fused, activation, loss):
+    """Every entry of every layer, and the lecture's derivative along a line; small enough for Python's loops."""
+    options = {"activation": activation, "loss": loss, "fused": fused, "kernel": kernel}
+    model, x, y = mlp.MLP([3, 4, 3, 2], dtype="float64", seed=1, **options), X[:4, :3], Y[:4] % 2
+    for layer in model.layers:  # at a bias of 0, above relus that are all off, Z would lie on the kink
+        layer.bias[:] = np.linspace(0.1, 0.3, len(layer.bias))
     before = [p.copy() for p in model.parameters()]
-    assert mlp.elementwise_error(model, X, Y, entries=None) < 1e-7
-    assert mlp.directional_error(model, X, Y) < 1e-7
+    assert mlp.elementwise_error(model, x, y, entries=None) < 1e-7
+    assert mlp.directional_error(model, x, y) < 1e-7
     assert all((p == q).all() for p, q in zip(model.parameters(), before))  # left as it was found
+
+
+@pytest.mark.parametrize("loss", [name for name in mlp.LOSSES if name != "softmax-cross-entropy"])
+@pytest.mark.parametrize("arch", [[5, 1], [5, 1, 1], [1, 4, 1]])
+@pytest.mark.parametrize("rows", [1, 9])
+def test_it_does_with_one_input_one_output_or_one_example(loss, arch, rows):
+    model = mlp.MLP(arch, activation="tanh", loss=loss, dtype="float64", seed=2)
+    x, y = X[:rows, : arch[0]], Y[:rows] % 2
+    assert mlp.elementwise_error(model, x, y, entries=None) < 1e-7
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "not fused"])
+@pytest.mark.parametrize("activation", mlp.ACTIVATIONS)
+def test_it_does_where_products_are_larger_than_a_tile(kernel, fused, activation):
+    """With edges left over on every side; a relu's kink may lie near one of a few hundred Z, but not on the line."""
+    arch, rows = ([6, 8, 3], 10) if kernel == "python" else ([33, 70, 37, 10], 65)
+    model = mlp.MLP(arch, activation=activation, dtype="float64", seed=3, kernel=kernel, fused=fused)
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((rows, arch[0])), rng.integers(0, arch[-1], rows)
+    assert mlp.directional_error(model, x, y, eta=1e-6) < 1e-6
 
 
 @pytest.mark.parametrize("spoil", [lambda g: g * 1.001, lambda g: -g, np.zeros_like])
@@ -30,6 +59,100 @@ def test_the_checks_notice_a_wrong_gradient(spoil, monkeypatch):
     monkeypatch.setattr(model, "gradients", lambda x, y: [*right[:2], spoil(right[2]), *right[3:]])
     assert mlp.elementwise_error(model, X, Y) > 1e-4
     assert mlp.directional_error(model, X, Y) > 1e-5
+
+
+def planted(multiply, fuses=()):
+    """A kernel that does that."""
+    return gemm.Kernel(name="planted", idea="is wrong", load=lambda: multiply, fuses=frozenset(fuses))
+
+
+def both_errors(model):
+    x, y = X[:5], Y[:5]  # five of everything: a transposition that is forgotten fits
+    return mlp.elementwise_error(model, x, y), mlp.directional_error(model, x, y)
+
+
+@pytest.mark.parametrize("kind", ["Z", "dW", "dX"])
+def test_the_checks_notice_a_transposition_that_was_forgotten(kind):
+    """X W^T for X W, X dZ for X^T dZ, dZ W for dZ W^T: the shapes fit, and nothing else would tell."""
+
+    def forgets(a, b, c, *, alpha, beta, epilogue=None):
+        a, b = (a.T, b) if kind == "dW" else (a, b.T)
+        c[...] = alpha * (a @ b)
+
+    def network_of(kernel):
+        return mlp.MLP([5] * 4, activation="tanh", dtype="float64", kernel={f"*.{kind}": kernel})
+
+    assert max(both_errors(network_of("blas"))) < 1e-7
+    assert min(both_errors(network_of(planted(forgets)))) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("activation", "backward"),
+    [
+        ("tanh", lambda g, y: np.multiply(g, 1 - y, out=g)),
+        ("tanh", lambda g, y: np.multiply(g, 1 + y * y, out=g)),
+        ("sigmoid", lambda g, y: np.multiply(g, y, out=g)),
+        ("relu", lambda g, y: g),
+        ("leaky-relu", lambda g, y: np.multiply(g, y > 0, out=g)),
+        ("gelu", lambda g, z: np.multiply(g, z > 0, out=g)),
+    ],
+)
+def test_the_checks_notice_a_wrong_derivative_of_an_activation(activation, backward, monkeypatch):
+    wrong = replace(mlp.ACTIVATIONS[activation], backward=backward)
+    monkeypatch.setitem(mlp.ACTIVATIONS, activation, wrong)
+    assert min(both_errors(mlp.MLP([5] * 4, activation=activation, dtype="float64"))) > 1e-5
+
+
+def test_the_checks_notice_a_kernel_that_fuses_a_wrong_derivative():
+    def fuses(a, b, c, *, alpha, beta, epilogue=None):
+        c[...] = a @ b
+        if epilogue is not None:
+            c *= 1 - epilogue.aux_in  # of tanh: without the square
+
+    model = mlp.MLP(
+        [5] * 4, activation="tanh", dtype="float64", kernel={"*.dX": planted(fuses, {"grad:tanh"})}
+    )
+    assert any(op.parts == ("dX", "1.activation'") or len(op.parts) > 1 for op in model.operations(5))
+    assert min(both_errors(model)) > 1e-3
+
+
+@pytest.mark.parametrize("name", mlp.LOSSES)
+def test_the_checks_notice_a_loss_whose_derivative_lacks_the_mean(name, monkeypatch):
+    class Sums(Loss):
+        def bind(self, z, targets, dz, value):
+            right = super().bind(z, targets, dz, value)
+
+            def call():
+                right()
+                dz[...] *= len(z)
+
+            return call
+
+    monkeypatch.setitem(mlp.LOSSES, name, Sums(**vars(mlp.LOSSES[name])))
+    assert min(both_errors(mlp.MLP([5] * 4, loss=name, dtype="float64"))) > 0.1
+
+
+def test_a_gradient_that_is_no_number_is_no_small_error(monkeypatch):
+    model = network()
+    right = model.gradients(X, Y)
+    right[2][0, 0] = np.nan
+    monkeypatch.setattr(model, "gradients", lambda x, y: right)
+    assert np.isnan(mlp.elementwise_error(model, X, Y, entries=None))
+    assert np.isnan(mlp.directional_error(model, X, Y))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"eta": 0.0}, "eta is 0.0; it must be a positive number, such as 1e-05"),
+        ({"eta": float("nan")}, "eta is nan"),
+        ({"eta": "small"}, "eta is 'small'"),
+        ({"entries": 0}, "entries is 0; it must be a whole number from 1"),
+    ],
+)
+def test_a_check_that_cannot_be_is_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        mlp.elementwise_error(network(), X, Y, **options)
 
 
 def test_a_check_in_float32_is_refused():

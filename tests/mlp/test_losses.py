@@ -98,6 +98,21 @@ def test_logistic_is_pytorchs_for_each_output(outputs, dtype):
     np.testing.assert_allclose(dz, theirs.grad.numpy(), rtol=8 * eps, atol=eps)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_logistic_is_log_1_plus_e_to_the_z_minus_t_z(outputs, dtype):
+    """As the test above, without PyTorch: in float64, the logarithm by NumPy's logaddexp."""
+    rng = np.random.default_rng(0)
+    z = (10 * rng.standard_normal((50, outputs))).astype(dtype)
+    z[:2, 0] = 1e4, -1e4
+    t = rng.uniform(0, 1, z.shape).astype(dtype)
+    value, dz = run("logistic", z, t)
+    wide, eps = z.astype(np.float64), float(np.finfo(dtype).eps)
+    assert value == pytest.approx(np.sum(np.logaddexp(0, wide) - t * wide) / 50, rel=8 * eps)
+    sigmoid = np.exp(-np.logaddexp(0, -wide))
+    np.testing.assert_allclose(dz, (sigmoid - t) / 50, rtol=8 * eps, atol=eps)
+
+
 def test_hinge_is_the_distance_to_a_margin_of_one():
     z = np.array([[2.0, -0.5, 0.25], [1.0, 3.0, -2.0]])
     value, dz = run("hinge", z, np.array([0, 2]))  # targets (1, -1, -1), (-1, -1, 1)

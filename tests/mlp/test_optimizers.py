@@ -1,4 +1,4 @@
-"""Optimizers: each against PyTorch's, their settings, and what they refuse."""
+"""Optimizers: each against its paper's formula and against PyTorch's, their settings, and what they refuse."""
 
 import numpy as np
 import pytest
@@ -23,6 +23,106 @@ EACH = {
     "adamw": {},
     "adamw, decay": {"beta1": 0.8, "beta2": 0.99, "weight_decay": 0.1},
 }
+
+
+@pytest.mark.parametrize("name", mlp.OPTIMIZERS)
+def test_no_optimizer_is_left_out_of_these(name):
+    assert {name, f"{name}, decay"} <= set(EACH)
+
+
+class Paper:
+    """The rules as their papers have them, for one parameter: from its iterates and all gradients so far, no state.
+
+    Running means are written out as the sums that they are: rho^(t-s) g_s over s = 1 .. t.
+    """
+
+    def __init__(self, name, w, weight_decay=0.0, **settings):
+        self.name, self.decay, self.settings = name, weight_decay, settings
+        self.iterates, self.gradients, self.rates = [w.astype(np.float64)], [], []
+
+    def step(self, w, g, lr):
+        """w at t + 1, from w and the gradient at t."""
+        coupled = self.name != "adamw"
+        self.gradients.append(g + self.decay * w if coupled else g)
+        self.rates.append(lr)
+        new = getattr(self, self.name)(w, lr, **self.settings)
+        self.iterates.append(new if coupled else new - lr * self.decay * w)
+        return self.iterates[-1]
+
+    def running_mean(self, power, rho):
+        t = len(self.gradients)
+        weights = (1 - rho) * rho ** np.arange(t - 1, -1, -1.0)
+        return sum(weight * g**power for weight, g in zip(weights, self.gradients))
+
+    def sgd(self, w, lr):
+        return w - lr * self.gradients[-1]
+
+    def momentum(self, w, lr, momentum=0.9):
+        """Polyak 1964, eq. 9: the heavy ball, w - lr g + mu (w - w_before). The ball's speed goes with the rate."""
+        before = self.iterates[-2] if len(self.iterates) > 1 else w
+        speed = lr / self.rates[-2] if len(self.rates) > 1 else 1
+        return w - lr * self.gradients[-1] + momentum * speed * (w - before)
+
+    def nesterov(self, w, lr, momentum=0.9):
+        """Sutskever et al. 2013, eqs. 3 and 4: v' = mu v - lr g(theta + mu v), theta' = theta + v'.
+
+        The network's weights are theta + mu v. Here v is in units of lr, as PyTorch's: its speed goes with the rate.
+        """
+        v = 0.0
+        for g in self.gradients[:-1]:
+            v = momentum * v - g
+        theta = w - lr * momentum * v
+        v = momentum * v - self.gradients[-1]
+        return (theta + lr * v) + lr * momentum * v
+
+    def adagrad(self, w, lr, eps=1e-10):
+        """Duchi et al. 2011, fig. 1: G is the sum of g g^T so far, of which the diagonal is used."""
+        return w - lr * self.gradients[-1] / (np.sqrt(sum(g * g for g in self.gradients)) + eps)
+
+    def rmsprop(self, w, lr, rho=0.99, eps=1e-8):
+        """Tieleman and Hinton 2012, lecture 6.5."""
+        return w - lr * self.gradients[-1] / (np.sqrt(self.running_mean(2, rho)) + eps)
+
+    def adam(self, w, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+        """Kingma and Ba 2015, algorithm 1."""
+        t = len(self.gradients)
+        m = self.running_mean(1, beta1) / (1 - beta1**t)
+        v = self.running_mean(2, beta2) / (1 - beta2**t)
+        return w - lr * m / (np.sqrt(v) + eps)
+
+    adamw = adam  # Loshchilov and Hutter 2019, algorithm 2: its decay is in `step`
+
+
+def gradients_in_numpy(w1, b1, w2, b2, x, y):
+    """Of softmax cross-entropy over a layer of tanh, as a NumPy user writes it."""
+    o = np.tanh(x @ w1 + b1)
+    p = np.exp(o @ w2 + b2)
+    dz2 = (p / p.sum(axis=1, keepdims=True) - np.eye(p.shape[1])[y]) / len(y)
+    dz1 = (dz2 @ w2.T) * (1 - o * o)
+    return x.T @ dz1, dz1.sum(axis=0), o.T @ dz2, dz2.sum(axis=0)
+
+
+@pytest.mark.parametrize("kernel", ["blas", "numba-micro"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("which", EACH)
+def test_a_hundred_steps_are_the_papers(which, dtype, kernel):
+    """As the test below, without PyTorch; the papers' are done in float64 beside either."""
+    name, settings, rng = which.partition(",")[0], EACH[which], np.random.default_rng(2)
+    lr = 0.05 if name in ("sgd", "momentum", "nesterov") else 0.01
+    optimizer = mlp.optimizer(name, lr, **settings)
+    model = mlp.MLP([6, 8, 3], activation="tanh", optimizer=optimizer, dtype=dtype, kernel=kernel, seed=1)
+    papers = [Paper(name, p, **settings) for p in model.parameters()]
+    weights = [paper.iterates[0] for paper in papers]
+    for step in range(STEPS):
+        if step == STEPS // 2:
+            model.optimizer.lr = lr = lr / 2
+        x, y = rng.standard_normal((10, 6)).astype(dtype), rng.integers(0, 3, 10)
+        model.step(x, y)
+        gradients = gradients_in_numpy(*weights, x.astype(np.float64), y)
+        weights = [paper.step(w, g, lr) for paper, w, g in zip(papers, weights, gradients)]
+    for ours, right in zip(model.parameters(), weights):
+        limit = {"float64": 1e-10, "float32": 1e-4}[dtype] * np.abs(right).max()
+        assert np.abs(ours - right).max() <= limit
 
 
 def theirs(torch, name, parameters, lr, settings):

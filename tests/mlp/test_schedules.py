@@ -1,4 +1,4 @@
-"""Schedules: each against PyTorch's, warm-up, and what they refuse."""
+"""Schedules: each written out and against PyTorch's, warm-up, and what they refuse."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,27 @@ import mlp
 from mlp.schedules import schedule
 
 EPOCHS = 25
+
+
+AS_WRITTEN_OUT = {
+    "constant": np.ones(EPOCHS),
+    "step:every=4,gamma=0.5": np.repeat([1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64], 4)[:EPOCHS],
+    "exponential:gamma=0.9": np.cumprod([1] + [0.9] * (EPOCHS - 1)),
+    "linear:end=0.2": np.linspace(1, 0.2, EPOCHS + 1)[:-1],
+    # Loshchilov and Hutter 2017 (SGDR), eq. 5, of eta_max = 1 and eta_min = 0.1
+    "cosine:end=0.1": 0.1 + 0.5 * (1 - 0.1) * (1 + np.cos(np.arange(EPOCHS) / EPOCHS * np.pi)),
+}
+
+
+@pytest.mark.parametrize("name", AS_WRITTEN_OUT)
+def test_a_schedule_is_what_it_is_written_out(name):
+    ours = schedule(name)
+    np.testing.assert_allclose([ours(e, EPOCHS) for e in range(EPOCHS)], AS_WRITTEN_OUT[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", mlp.SCHEDULES)
+def test_no_schedule_is_left_out_of_these(name):
+    assert [written for written in AS_WRITTEN_OUT if written.partition(":")[0] == name]
 
 
 def theirs(torch, name, optimizer):
@@ -20,10 +41,7 @@ def theirs(torch, name, optimizer):
     }[name]()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["constant", "step:every=4,gamma=0.5", "exponential:gamma=0.9", "linear:end=0.2", "cosine:end=0.1"],
-)
+@pytest.mark.parametrize("name", AS_WRITTEN_OUT)
 def test_a_schedule_is_pytorchs(name):
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)

@@ -131,11 +131,11 @@ def test_bad_input_is_refused_before_the_first_step(data):
 
 def test_the_room_has_no_clock_and_multiplies_nothing_itself():
     """No import of time, no `@`, no dot or matmul of NumPy's: every product goes through gemm."""
-    for path in Path(mlp.__file__).parent.glob("*.py"):
+    for path in Path(mlp.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             assert not isinstance(node, ast.MatMult), path
             if isinstance(node, ast.Import | ast.ImportFrom):
                 imported = {alias.name for alias in node.names} | {getattr(node, "module", None)}
                 assert not imported & {"time", "timeit", "datetime"}, path
-            if isinstance(node, ast.Attribute):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) != "gemm.matmul":
                 assert node.attr not in {"dot", "vdot", "matmul", "einsum", "inner", "tensordot"}, path
