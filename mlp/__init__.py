@@ -7,11 +7,13 @@ A step is a static list of operations (`model.operations(batch)`): what is multi
 many FLOPs and bytes. A `Recorder` is called around each; there is no clock in this room.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mlp.activations import ACTIVATIONS
 from mlp.architectures import Architecture, architecture, widths
 from mlp.data import Dataset, load
 from mlp.gradient import directional_error, elementwise_error
-from mlp.losses import LOSSES
+from mlp.losses import LOSSES, weighted
 from mlp.model import MLP
 from mlp.operations import KINDS, PRODUCTS, Operation
 from mlp.optimizers import OPTIMIZERS, Optimizer, optimizer
@@ -19,6 +21,9 @@ from mlp.plan import Bound, Plan
 from mlp.recorder import Recorder
 from mlp.schedules import SCHEDULES, schedule
 from mlp.training import Callback, DivergenceError, History, accuracy, fit
+
+if TYPE_CHECKING:
+    from mlp.estimators import MLPClassifier, MLPRegressor
 
 __all__ = [
     "ACTIVATIONS",
@@ -34,6 +39,8 @@ __all__ = [
     "Dataset",
     "DivergenceError",
     "History",
+    "MLPClassifier",
+    "MLPRegressor",
     "Operation",
     "Optimizer",
     "Plan",
@@ -46,5 +53,15 @@ __all__ = [
     "load",
     "optimizer",
     "schedule",
+    "weighted",
     "widths",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators when they are asked for: they need scikit-learn, which takes a second to import."""
+    if name in ("MLPClassifier", "MLPRegressor"):
+        from mlp import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from numba import carray, float32, float64, int64
 from numba.extending import register_jitable
 
 from gemm.micro.finish import exp_minus
-from gemm.micro.memory import as_number, get, pointer, rounded
+from gemm.micro.memory import as_number, call_at, get, pointer, put, rounded
 
 
 def outside(labels, outputs):
@@ -47,6 +47,13 @@ def _setting(words, which, one):
 def _exactly(words, which):
     """The same as it stands, in float64."""
     return as_number(get(get(words, 5), which), float64(1))
+
+
+@register_jitable
+def _decay(words):
+    """The weight decay in float64: none of a bias (word 7), where the settings spare biases."""
+    spared = get(words, 7) != 0 and _exactly(words, 7) != 0
+    return 0.0 if spared else _exactly(words, 1)
 
 
 # Losses
@@ -158,6 +165,93 @@ def _hinge(words, one):
         total += zero if short < zero else short  # NaN stays NaN
         dz[j] = -t[j] * share if short > zero else zero
     value[0] = total / batch
+
+
+def poisson(words):
+    """Z, targets (from 0), dZ, value, batch, outputs: the mean over the batch of sums of t log(t / e^z) - t + e^z."""
+    if get(words, 0) == 4:
+        _poisson(words, float32(1))
+    else:
+        _poisson(words, float64(1))
+
+
+@register_jitable
+def _poisson(words, one):
+    batch, count = get(words, 5), get(words, 5) * get(words, 6)
+    z, t, dz = (
+        _numbers(words, 1, count, one),
+        _numbers(words, 2, count, one),
+        _numbers(words, 3, count, one),
+    )
+    value, total = _numbers(words, 4, 1, one), 0.0
+    for j in range(count):  # in float64: the value is small differences of large terms
+        mean, seen = math.exp(float64(z[j])), float64(t[j])
+        total += mean - seen * (1 + z[j])
+        if seen > 0:  # 0 log 0 is 0
+            total += seen * math.log(seen)
+        dz[j] = rounded((mean - seen) / batch, one)
+    value[0] = total / batch
+
+
+def weighted(words):
+    """The mean by weights of a loss, and its derivative: every row is a batch of its own, and then weighed.
+
+    Words: the address of the loss, that of the words it reads (the first row's), weights (float64, in sum 1), bytes
+    from one row's targets to the next, value, batch, outputs.
+    """
+    if get(words, 0) == 4:
+        _weighted(words, float32(1))
+    else:
+        _weighted(words, float64(1))
+
+
+@register_jitable
+def _weighted(words, one):
+    loss, row, apart, batch, outputs = (
+        get(words, 1),
+        get(words, 2),
+        get(words, 4),
+        get(words, 6),
+        get(words, 7),
+    )
+    weights, value, total = _numbers(words, 3, batch, float64(1)), _numbers(words, 5, 1, one), 0.0
+    z, targets, dz = get(row, 1), get(row, 2), get(row, 3)
+    for i in range(batch):
+        put(row, 1, z + i * outputs * get(words, 0))
+        put(row, 2, targets + i * apart)
+        put(row, 3, dz + i * outputs * get(words, 0))
+        call_at(loss, row)
+        total += weights[i] * _numbers(row, 4, 1, one)[0]
+        derivative, weight = _numbers(row, 3, outputs, one), rounded(weights[i], one)
+        for j in range(outputs):
+            derivative[j] *= weight
+    put(row, 1, z)
+    put(row, 2, targets)
+    put(row, 3, dz)
+    value[0] = total
+
+
+def sum_of_squares(words):
+    """W, sum (float64), count: sum <- the sum of W's squares."""
+    if get(words, 0) == 4:
+        _sum_of_squares(words, float32(1))
+    else:
+        _sum_of_squares(words, float64(1))
+
+
+@register_jitable
+def _sum_of_squares(words, one):
+    count = get(words, 3)
+    w, total = _numbers(words, 1, count, one), _numbers(words, 2, 1, float64(1))
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0  # four sums, so that an addition need not wait for the one before
+    for j in range(0, count - 3, 4):
+        a += float64(w[j]) ** 2
+        b += float64(w[j + 1]) ** 2
+        c += float64(w[j + 2]) ** 2
+        d += float64(w[j + 3]) ** 2
+    for j in range(count - count % 4, count):
+        a += float64(w[j]) ** 2
+    total[0] = (a + b) + (c + d)
 
 
 # An activation that is not elementwise
@@ -326,7 +420,8 @@ def _column_sums(words, one):
         row += 1
 
 
-# Updates: W, dW, two arrays of state (or 0), settings, count. `mlp.optimizers` says what the settings are.
+# Updates: W, dW, two arrays of state (or 0), settings, count, whether W is a bias. `mlp.optimizers` says what the
+# settings are.
 
 
 def sgd(words):
@@ -341,7 +436,7 @@ def sgd(words):
 def _sgd(words, one):
     count = get(words, 6)
     w, g = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
-    lr, kept = _setting(words, 0, one), rounded(1 - _exactly(words, 0) * _exactly(words, 1), one)
+    lr, kept = _setting(words, 0, one), rounded(1 - _exactly(words, 0) * _decay(words), one)
     for j in range(count):
         w[j] = kept * w[j] - lr * g[j]
 
@@ -359,7 +454,7 @@ def _momentum(words, one):
     count = get(words, 6)
     w, dw = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
     v = _numbers(words, 3, count, one)
-    lr, decay, mu = _setting(words, 0, one), _setting(words, 1, one), _setting(words, 2, one)
+    lr, decay, mu = _setting(words, 0, one), rounded(_decay(words), one), _setting(words, 2, one)
     own, far = one - one, one
     if _exactly(words, 3) != 0:
         own, far = one, mu
@@ -382,7 +477,7 @@ def _adagrad(words, one):
     count = get(words, 6)
     w, dw = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
     s = _numbers(words, 3, count, one)
-    lr, decay, eps = _setting(words, 0, one), _setting(words, 1, one), _setting(words, 2, one)
+    lr, decay, eps = _setting(words, 0, one), rounded(_decay(words), one), _setting(words, 2, one)
     for j in range(count):
         g = dw[j] + decay * w[j]
         s[j] += g * g
@@ -402,7 +497,7 @@ def _rmsprop(words, one):
     count = get(words, 6)
     w, dw = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
     s = _numbers(words, 3, count, one)
-    lr, decay, eps = _setting(words, 0, one), _setting(words, 1, one), _setting(words, 2, one)
+    lr, decay, eps = _setting(words, 0, one), rounded(_decay(words), one), _setting(words, 2, one)
     rho, rest = _setting(words, 3, one), rounded(1 - _exactly(words, 3), one)
     for j in range(count):
         g = dw[j] + decay * w[j]
@@ -413,7 +508,8 @@ def _rmsprop(words, one):
 def adam(words):
     """M <- b1 M + (1 - b1) g, V <- b2 V + (1 - b2) g^2; W <- W - lr (M / c1) / (sqrt(V / c2) + eps), c = 1 - b^t.
 
-    g = dW + decay W; or, decoupled (AdamW), g = dW and W <- (1 - lr decay) W first.
+    g = dW + decay W; or, decoupled (AdamW), g = dW and W <- (1 - lr decay) W first. Or, epsilon hat,
+    W <- W - lr sqrt(c2) / c1 M / (sqrt V + eps).
     """
     if get(words, 0) == 4:
         _adam(words, float32(1))
@@ -426,13 +522,15 @@ def _adam(words, one):
     count = get(words, 6)
     w, dw = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
     m, v = _numbers(words, 3, count, one), _numbers(words, 4, count, one)
-    lr, weight_decay, b1, b2 = _exactly(words, 0), _exactly(words, 1), _exactly(words, 3), _exactly(words, 4)
+    lr, weight_decay, b1, b2 = _exactly(words, 0), _decay(words), _exactly(words, 3), _exactly(words, 4)
     t = _exactly(words, 6)
     decay, kept = rounded(weight_decay, one), one
-    if _exactly(words, 5) != 0:
+    if _exactly(words, 5) == 1:
         decay, kept = one - one, rounded(1 - lr * weight_decay, one)
     eps, step = _setting(words, 2, one), rounded(lr / (1 - b1**t), one)
     root = rounded(1 / math.sqrt(1 - b2**t), one)
+    if _exactly(words, 5) == 2:
+        step, root = rounded(lr * math.sqrt(1 - b2**t) / (1 - b1**t), one), one
     mean, rest = rounded(b1, one), rounded(1 - b1, one)
     spread, others = rounded(b2, one), rounded(1 - b2, one)
     for j in range(count):

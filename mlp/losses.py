@@ -10,9 +10,12 @@
     squared-error           1/2 |z - t|^2;                t: floats (batch, outputs), or (batch,) for one output
                             (for one output it is scikit-learn's squared loss; torch's MSELoss has no 1/2
                             and divides by the number of outputs too)
+    poisson                 sum t log(t / e^z) - t + e^z; t: floats from 0, shaped as for squared-error; z is the
+                            logarithm of the mean (half of Poisson's deviance, scikit-learn's loss of that name;
+                            torch's PoissonNLLLoss leaves out what does not depend on z)
 
-Each is the mean of that over the batch. Integer labels (batch,) for several outputs stand for their one-hot rows;
-for one output of logistic and hinge they are 0 and 1.
+Each is the mean of that over the batch, or what `weighted` makes of it, the mean by weights that come with y. Integer
+labels (batch,) for several outputs stand for their one-hot rows; for one output of logistic and hinge they are 0 and 1.
 
 dZ is the derivative of the *mean*: the 1 / batch is in it, and everything below is a gradient as it stands.
 """
@@ -45,13 +48,13 @@ class Loss:
     """
 
     name: str
-    targets: Callable[[int, int, np.dtype], Array]
-    accept: Callable[[Any, Array, int], None]
+    targets: Callable[[int, int, np.dtype], Any]
+    accept: Callable[[Any, Any, int], None]
     function: str
     classifies: bool
     flops: int
 
-    def bind(self, z: Array, targets: Array, dz: Array, value: Array) -> Native:
+    def bind(self, z: Array, targets: Any, dz: Array, value: Array) -> Native:
         """The call for these arrays: all C-contiguous, z and dz (batch, outputs) and distinct; z is only read."""
         return native.call(self.function, z.dtype, z, targets, dz, value, *z.shape)
 
@@ -121,6 +124,13 @@ def _accept_outputs(name: str, low: float) -> Callable[[Any, Array, int], None]:
     return accept
 
 
+def _accept_counts(y: Any, targets: Array, outputs: int) -> None:
+    _accept_outputs("poisson", 0)(y, targets, outputs)
+    if targets.size and targets.min() < 0:
+        row = int(np.argmax((targets < 0).any(axis=1)))
+        raise ValueError(f"row {row} of y has {targets[row].min():g}; poisson takes numbers from 0")
+
+
 def _numeric(name: str, function: str, classifies: bool, flops: int, low: float) -> Loss:
     return Loss(name, _outputs, _accept_outputs(name, low), function, classifies, flops)
 
@@ -132,12 +142,61 @@ LOSSES = {
         _numeric("logistic", "logistic", True, 8, 0),
         _numeric("hinge", "hinge", True, 4, -1),
         _numeric("squared-error", "squared_error", False, 4, 0),
+        Loss("poisson", _outputs, _accept_counts, "poisson", False, flops=8),
     )
 }
 
 
-def loss(name: str) -> Loss:
-    """The loss of that name; ValueError names the nearest spelling."""
+@dataclass(frozen=True)
+class WeightedTargets:
+    """What a weighted loss compares with: another's targets, and the share of each row (batch,), float64, in sum 1."""
+
+    targets: Array
+    shares: Array
+
+    @property
+    def nbytes(self) -> int:
+        return self.targets.nbytes + self.shares.nbytes
+
+
+class Weighted(Loss):
+    """A loss that takes y as a pair (y, weights): the mean by weights (batch,) instead of the mean."""
+
+    def __init__(self, each: Loss) -> None:
+        def targets(batch: int, outputs: int, dtype: np.dtype) -> WeightedTargets:
+            return WeightedTargets(each.targets(batch, outputs, dtype), np.empty(batch))
+
+        def accept(y: Any, targets: WeightedTargets, outputs: int) -> None:
+            y, weights = y
+            each.accept(y, targets.targets, outputs)
+            np.copyto(targets.shares, weights, casting="same_kind")
+            total = targets.shares.sum()
+            if not total > 0:
+                raise ValueError(f"the weights of a batch add up to {total:g}; they must weigh something")
+            np.divide(targets.shares, total, out=targets.shares)
+
+        super().__init__(each.name, targets, accept, each.function, each.classifies, each.flops + 1)
+
+    def bind(self, z: Array, targets: Any, dz: Array, value: Array) -> Native:
+        first, (batch, outputs) = targets.targets[:1], z.shape
+        return native.each_row(
+            self.function, z.dtype, (z, first, dz), targets.shares, first.nbytes, value, batch, outputs
+        )
+
+
+def weighted(name: str) -> Loss:
+    """The loss of that name, of which MLP.step(x, (y, weights)) makes the mean by weights.
+
+    weights (batch,) say how often a row counts; only their ratios matter. A step whose weights add up to nothing, or
+    less, raises ValueError.
+    """
+    return Weighted(loss(name))
+
+
+def loss(name: str | Loss) -> Loss:
+    """The loss of that name, or the one that is given; ValueError names the nearest spelling."""
+    if isinstance(name, Loss):
+        return name
     if name not in LOSSES:
         raise unknown("loss", name, LOSSES)
     return LOSSES[name]

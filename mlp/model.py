@@ -10,6 +10,7 @@ import numpy as np
 from mlp.activations import activation as activation_of
 from mlp.architectures import Architecture, architecture
 from mlp.assignment import Spec, assign
+from mlp.losses import Loss
 from mlp.losses import loss as loss_of
 from mlp.mistakes import positive, unknown
 from mlp.operations import Operation
@@ -31,7 +32,7 @@ class MLP:
     arch        widths from the inputs to the outputs, [784, 512, 512, 10] or "784-512-512-10", two of which make a
                 linear model; or with convolutions and recurrent layers, see mlp.architectures
     activation  after every layer but the last (mlp.ACTIVATIONS); the last layer's outputs are logits
-    loss        a name of mlp.LOSSES
+    loss        a name of mlp.LOSSES, or what mlp.weighted(...) made
     optimizer   a name of mlp.OPTIMIZERS, with learning rate lr (None: the optimizer's own) and weight_decay, or
                 what mlp.optimizer(...) made with further numbers; an optimizer belongs to one model
     kernel      who multiplies: a kernel's name or a mapping, see mlp.assignment
@@ -48,7 +49,7 @@ class MLP:
         arch: str | Sequence[int | str] | Architecture,
         *,
         activation: str = "relu",
-        loss: str = "softmax-cross-entropy",
+        loss: str | Loss = "softmax-cross-entropy",
         optimizer: str | Optimizer = "sgd",
         lr: float | None = None,
         weight_decay: float = 0.0,
@@ -68,7 +69,7 @@ class MLP:
             self.optimizer = optimizer
         else:
             self.optimizer = optimizer_of(optimizer, lr, weight_decay)
-        self.dtype = _dtype(dtype)
+        self.dtype = dtype_of(dtype)
         self.seed, self.fused = seed, fused
         rng = np.random.default_rng(seed)
         shapes = self.architecture.shapes
@@ -148,10 +149,14 @@ class MLP:
 
     def gradients(self, x: Any, y: Any) -> list[Array]:
         """The derivatives of the loss by each of `parameters()`, as new arrays; nothing is updated."""
+        return self.loss_and_gradients(x, y)[1]
+
+    def loss_and_gradients(self, x: Any, y: Any) -> tuple[float, list[Array]]:
+        """What `evaluate` and `gradients` give, for one pass forward."""
         plan = self._ready(x, y)
-        plan.evaluate()
+        value = plan.evaluate()
         plan.backward()
-        return self._copies()
+        return value, self._copies()
 
     def forward(self, x: Any) -> Array:
         """The outputs (batch x d_out) for x (batch x d_in), any batch, as a new array: logits, no softmax."""
@@ -177,6 +182,11 @@ class MLP:
         x, batch = self._rows(x), positive("batch", batch)
         outputs = np.concatenate([self.forward(x[at : at + batch]) for at in range(0, len(x), batch)])
         return self.loss.labels(outputs) if self.loss.classifies else outputs
+
+    def release(self) -> None:
+        """Let go of the plans, their buffers and the last examples; the next call makes them anew."""
+        self._plans.clear()
+        self._current = self._ran_forward = None
 
     def _arrays(self, whole: bool) -> list[list[Array | None]]:
         """The gradients' arrays of each layer; those of weights are made when they are first asked for (`whole`)."""
@@ -208,7 +218,8 @@ class MLP:
         return x
 
 
-def _dtype(dtype: Any) -> np.dtype:
+def dtype_of(dtype: Any) -> np.dtype:
+    """float32 or float64; ValueError for what is neither."""
     try:
         found = np.dtype(dtype)
     except TypeError:

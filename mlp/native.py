@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,26 @@ def call(name: str, dtype: np.dtype, *arguments: Array | int) -> Native:
     words = [dtype.itemsize]
     words += [x.ctypes.data if isinstance(x, np.ndarray) else int(x) for x in arguments]
     return native(_compiled(name), np.array(words, np.int64), arguments)
+
+
+def each_row(
+    name: str,
+    dtype: np.dtype,
+    first: Sequence[Array],
+    shares: Array,
+    apart: int,
+    value: Array,
+    batch: int,
+    outputs: int,
+) -> Native:
+    """The call of `weighted` for the loss of that name. first: Z, targets, dZ, whose first rows it starts at."""
+    addresses = [x.ctypes.data for x in first]
+    own = np.zeros((), dtype)
+    row = np.array([dtype.itemsize, *addresses, own.ctypes.data, 1, outputs], np.int64)
+    loss = _compiled(name).address
+    made = call("weighted", dtype, loss, row, shares, apart, value, batch, outputs)
+    made.keeps = (made.keeps, first, own)
+    return made
 
 
 def first_outside(labels: Array, outputs: int) -> int:

@@ -7,7 +7,12 @@
     rmsprop    S <- rho S + (1-rho) g^2; W <- W - lr g / (sqrt S + eps)  Tieleman and Hinton 2012
     adam       M, V running means of g and g^2, freed of their start;
                W <- W - lr M / (sqrt V + eps)                            Kingma and Ba 2015
-    adamw      the same with g = dW, and W <- (1 - lr weight_decay) W    Loshchilov and Hutter 2019
+    adam-hat   the same, but eps is added before V is freed of its start: their form of fewer operations, before
+               section 2.1, where it is called epsilon hat; scikit-learn's and Keras's
+    adamw      adam with g = dW, and W <- (1 - lr weight_decay) W    Loshchilov and Hutter 2019
+
+Every parameter decays, as PyTorch's do; with `decay_biases=False` only weights, what has two axes or more, as with a
+penalty on |W|^2.
 
 A settings array of float64 is what compiled code reads at each step, so that `lr` may change between steps.
 """
@@ -28,8 +33,9 @@ from mlp.operations import Operation, elementwise
 
 Array = np.ndarray
 
-# Words of the settings: the first two are every rule's; STEP is adam's count of steps.
-LR, DECAY, STEP, LENGTH = 0, 1, 6, 8
+# Words of the settings: LR, DECAY and SPARED (1 where biases do not decay) are every rule's; STEP is adam's count of
+# steps.
+LR, DECAY, STEP, SPARED, LENGTH = 0, 1, 6, 7, 8
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ RULES = {
         Rule("rmsprop", "rmsprop", 1, (("eps", 1e-8), ("rho", 0.99)), flops=8),
         Rule("adam", "adam", 2, _ADAM, ((5, 0.0),), flops=12, lr=0.001),
         Rule("adamw", "adam", 2, _ADAM, ((5, 1.0),), flops=13, lr=0.001),
+        Rule("adam-hat", "adam", 2, _ADAM, ((5, 2.0),), flops=12, lr=0.001),
     )
 }
 OPTIMIZERS = tuple(RULES)
@@ -73,15 +80,18 @@ class Optimizer:
     """A rule with its numbers, and the state of one model's parameters.
 
     lr, weight_decay   may be changed between steps
+    decay_biases       whether biases decay as weights do
     state              for each parameter's address the rule's arrays, zero before the first step
     steps              taken so far
     changes            of lr and weight_decay so far
     """
 
-    def __init__(self, rule: Rule, lr: float, weight_decay: float, **settings: float) -> None:
+    def __init__(
+        self, rule: Rule, lr: float, weight_decay: float, decay_biases: bool = True, **settings: float
+    ) -> None:
         self.rule, self.steps, self.changes = rule, 0, 0
         self.settings = np.zeros(LENGTH)
-        self.settings[[LR, DECAY]] = lr, weight_decay
+        self.settings[[LR, DECAY, SPARED]] = lr, weight_decay, not decay_biases
         for at, (name, default) in enumerate(rule.settings, start=2):
             self.settings[at] = settings.get(name, default)
         for at, value in rule.fixed:
@@ -109,6 +119,10 @@ class Optimizer:
     def weight_decay(self, value: float) -> None:
         self.settings[DECAY] = value
         self.changes += 1
+
+    @property
+    def decay_biases(self) -> bool:
+        return not self.settings[SPARED]
 
     @property
     def in_product(self) -> bool:
@@ -144,6 +158,7 @@ class Optimizer:
             *state[:2],
             self.settings,
             parameter.size,
+            parameter.ndim == 1,
         )
 
     def state_of(self, parameter: Array) -> tuple[Array, ...]:
@@ -162,15 +177,24 @@ class Optimizer:
         rule = self.rule
         own = [f", {name}={self.settings[at]:g}" for at, (name, _) in enumerate(rule.settings, start=2)]
         decay = f", weight_decay={self.weight_decay:g}" if self.weight_decay else ""
+        decay += "" if self.decay_biases else ", decay_biases=False"
         return f"{rule.name}(lr={self.lr:g}{decay}{''.join(own)})"
 
 
-def optimizer(name: str, lr: float | None = None, weight_decay: float = 0.0, **settings: float) -> Optimizer:
+def optimizer(
+    name: str,
+    lr: float | None = None,
+    weight_decay: float = 0.0,
+    *,
+    decay_biases: bool = True,
+    **settings: float,
+) -> Optimizer:
     """The optimizer of that name.
 
-    lr        default: the rule's own
-    settings  momentum (momentum, nesterov), eps (adagrad, rmsprop, adam, adamw), rho (rmsprop), beta1 and beta2
-              (adam, adamw)
+    lr            default: the rule's own
+    decay_biases  whether biases decay as weights do
+    settings      momentum (momentum, nesterov), eps (adagrad, rmsprop, adam and its kin), rho (rmsprop), beta1 and
+                  beta2 (adam and its kin)
 
     Raises ValueError for an unknown name or setting (naming the nearest) and for a number that cannot be one.
     """
@@ -191,4 +215,4 @@ def optimizer(name: str, lr: float | None = None, weight_decay: float = 0.0, **s
         if not isinstance(value, Real) or not 0 <= value < most:
             wanted = "a number from 0" if setting == "eps" else "a number from 0 to below 1"
             raise ValueError(f"{setting} is {value!r}; it must be {wanted}")
-    return Optimizer(rule, float(lr), float(weight_decay), **settings)
+    return Optimizer(rule, float(lr), float(weight_decay), decay_biases, **settings)

@@ -131,6 +131,65 @@ def test_one_output_tells_two_classes_apart(name, low):
         run(name, z, np.array([0, 2]))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_poisson_is_half_of_scikit_learns_deviance(outputs, dtype):
+    """For counts, zeros among them, and their derivative; the mean over the rows of the sum over the outputs."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    z, t = rng.standard_normal((50, outputs)).astype(dtype), rng.poisson(1.5, (50, outputs))
+    mean = np.exp(z.astype(np.float64))
+    value, dz = run("poisson", z, t)
+    eps = float(np.finfo(dtype).eps)
+    assert (t == 0).any()
+    assert value == pytest.approx(
+        metrics.mean_poisson_deviance(t.ravel(), mean.ravel()) * outputs / 2, rel=8 * eps
+    )
+    np.testing.assert_allclose(dz, (mean - t) / 50, rtol=8 * eps, atol=eps)
+    with pytest.raises(ValueError, match="row 1 of y has -2; poisson takes numbers from 0"):
+        run("poisson", z[:2], np.array([[1.0] * outputs, [-2.0] * outputs]))
+
+
+@pytest.mark.parametrize("name", mlp.LOSSES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_weight_of_two_is_an_example_that_is_there_twice(name, dtype):
+    """And of zero one that is not there; the derivative of an example is shared by its copies."""
+    rng = np.random.default_rng(0)
+    z, y, weights = (
+        rng.standard_normal((7, 3)).astype(dtype),
+        rng.integers(0, 3, 7),
+        np.array([1, 2, 0, 3, 1, 0, 2]),
+    )
+    value, dz = run(name, np.repeat(z, weights, axis=0), np.repeat(y, weights))
+    found, derivative = run(mlp.weighted(name), z, (y, weights / 4))
+    eps = float(np.finfo(dtype).eps)
+    assert found == pytest.approx(value, rel=8 * eps)
+    np.testing.assert_allclose(
+        derivative,
+        [dz[weights[:i].sum() :][: weights[i]].sum(axis=0) for i in range(7)],
+        rtol=32 * eps,
+        atol=eps,
+    )
+
+
+def test_a_network_learns_by_weights():
+    """Steps with a weighted loss are those on the repeated examples; a batch that weighs nothing is refused."""
+    rng = np.random.default_rng(0)
+    x, y, weights = rng.standard_normal((6, 4)), rng.integers(0, 3, 6), np.array([1, 0, 2, 1, 3, 1])
+    model = mlp.MLP([4, 5, 3], loss=mlp.weighted("softmax-cross-entropy"), dtype="float64")
+    repeated = mlp.MLP([4, 5, 3], dtype="float64")
+    for _ in range(3):
+        loss = model.step(x, (y, weights))
+        assert loss == pytest.approx(
+            repeated.step(np.repeat(x, weights, axis=0), np.repeat(y, weights)), rel=1e-13
+        )
+    for one, other in zip(model.parameters(), repeated.parameters()):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(model.predict(x), repeated.predict(x))
+    with pytest.raises(ValueError, match="weights of a batch add up to 0; they must weigh something"):
+        model.step(x, (y, np.zeros(6)))
+
+
 @pytest.mark.parametrize("name", mlp.LOSSES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_loss_of_no_number_is_no_number(name, dtype):

@@ -168,6 +168,54 @@ def test_a_hundred_steps_are_pytorchs(which, dtype, kernel):
         assert np.abs(ours - right).max() <= limit
 
 
+@pytest.mark.parametrize("kernel", ["blas", "numba-micro"])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
+def test_biases_may_be_spared_from_the_decay_as_pytorchs_groups_of_parameters_are(name, kernel):
+    """Also where the update of the weights is in the product, and when the decay changes on the way."""
+    torch = pytest.importorskip("torch")
+    optimizer = mlp.optimizer(name, 0.02, weight_decay=0.1, decay_biases=False)
+    model = mlp.MLP([6, 8, 3], activation="tanh", optimizer=optimizer, dtype="float64", kernel=kernel, seed=1)
+    for bias in model.parameters()[1::2]:
+        bias[...] = 1
+    weights = [torch.from_numpy(p.copy()).requires_grad_() for p in model.parameters()]
+    groups = [{"params": weights[::2]}, {"params": weights[1::2], "weight_decay": 0.0}]
+    other = theirs(
+        torch, name, groups, 0.02, {"weight_decay": 0.1} | ({"momentum": 0.9} if name[0] in "mn" else {})
+    )
+    x, y = RNG.standard_normal((10, 6)), RNG.integers(0, 3, 10)
+    for step in range(20):
+        if step == 10:
+            model.optimizer.weight_decay = other.param_groups[0]["weight_decay"] = 0.3
+        model.step(x, y)
+        w1, b1, w2, b2 = weights
+        other.zero_grad()
+        z = torch.tanh(torch.from_numpy(x) @ w1 + b1) @ w2 + b2
+        torch.nn.functional.cross_entropy(z, torch.from_numpy(y)).backward()
+        other.step()
+    for ours, right in zip(model.parameters(), weights):
+        np.testing.assert_allclose(ours, right.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_adam_hat_is_scikit_learns_adam():
+    """With an epsilon that matters; PyTorch's adam is another rule then."""
+    from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
+
+    models = [
+        mlp.MLP([6, 8, 3], optimizer=mlp.optimizer(name, 0.01, eps=1e-2), dtype="float64")
+        for name in ("adam-hat", "adam")
+    ]
+    right = [p.copy() for p in models[0].parameters()]
+    other = AdamOptimizer(right, 0.01, epsilon=1e-2)
+    x, y = RNG.standard_normal((10, 6)), RNG.integers(0, 3, 10)
+    for _ in range(STEPS):
+        other.update_params(right, models[0].gradients(x, y))
+        for model in models:
+            model.step(x, y)
+    hat, adam = (max(np.abs(p - q).max() for p, q in zip(model.parameters(), right)) for model in models)
+    assert hat < 1e-12
+    assert adam > 1e-3
+
+
 @pytest.mark.parametrize("name", mlp.OPTIMIZERS)
 def test_every_optimizer_learns(name):
     data = mlp.load("synthetic", examples=300, features=8, classes=3)
@@ -217,3 +265,5 @@ def test_an_optimizer_that_is_made_keeps_its_own_numbers():
         mlp.MLP([4, 3], optimizer=mlp.optimizer("adam"), lr=0.1)
     assert repr(mlp.optimizer("adam", 0.01)) == "adam(lr=0.01, eps=1e-08, beta1=0.9, beta2=0.999)"
     assert repr(mlp.optimizer("sgd", weight_decay=0.1)) == "sgd(lr=0.1, weight_decay=0.1)"
+    spared = mlp.optimizer("sgd", weight_decay=0.1, decay_biases=False)
+    assert repr(spared) == "sgd(lr=0.1, weight_decay=0.1, decay_biases=False)"
