@@ -172,7 +172,7 @@ class Plan:
         """What a product multiplies, as it is bound now; None for other operations."""
         return self.bound[self.operations.index(operation)].product
 
-    def take(self, x: Any, y: Any = None) -> None:
+    def take(self, x: Any, *y: Any) -> None:
         """Make x (batch x d_in), and y if given, the examples of the next run; y is copied, x is not.
 
         Only another array than the last one costs something: the two products that read x are prepared
@@ -185,8 +185,8 @@ class Plan:
             if x is not self._buffers[0].x:
                 self._buffers[0].x = x
                 self._rebind((1, "Z"), (1, "dW"))
-        if y is not None:
-            self._loss.accept(y, self._targets, self._buffers[-1].y.shape[1])
+        if y:
+            self._loss.accept(y[0], self._targets, self._buffers[-1].y.shape[1])
 
     def _rebind(self, *which: tuple[int, str]) -> None:
         """Prepare these (layer, op) anew."""
