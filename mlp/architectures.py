@@ -65,7 +65,11 @@ def architecture(arch: str | Several[int | str] | Architecture) -> Architecture:
     if isinstance(arch, Architecture):
         return arch
     try:
+        if isinstance(arch, bytes | set | frozenset | dict):
+            raise TypeError  # these have no order, or mean something else
         parts = arch.split("-") if isinstance(arch, str) else list(arch)
+        if any(isinstance(part, bool) for part in parts):
+            raise TypeError
         words = [part.strip() if isinstance(part, str) else str(operator.index(part)) for part in parts]
     except TypeError:
         raise _malformed(arch) from None

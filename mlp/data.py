@@ -10,14 +10,16 @@ Features are float32, labels intp: what a model is trained in is the model's aff
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
 from mlp import idx
-from mlp.mistakes import positive, unknown
+from mlp.mistakes import positive, seeded, unknown
 
 Array = np.ndarray
 NAMES = ("digits", "synthetic")
@@ -58,6 +60,8 @@ def load(
     Raises ValueError for a name that is neither (with the nearest spelling), for a size below 1, and for a
     file that is missing or malformed.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise unknown("data", source, (*NAMES, "the path of a folder with IDX files"))
     if source == "digits":
         from sklearn.datasets import load_digits
 
@@ -76,19 +80,20 @@ def _blobs(examples: int, features: int, classes: int, seed: int) -> tuple[Array
     """Classes of equal size around centres of unit variance per feature, noise of unit variance."""
     for name, value in (("examples", examples), ("features", features), ("classes", classes)):
         positive(f"{name} of synthetic data", value)
-    rng = np.random.default_rng(seed)
+    rng = seeded(seed)
     y = np.arange(examples) % classes
     centres = rng.standard_normal((classes, features))
     return centres[y] + rng.standard_normal((examples, features)), y
 
 
 def _split(x: Array, y: Array, classes: int, seed: int, test_share: float, name: str) -> Dataset:
-    tests = round(len(x) * test_share)
+    known = isinstance(test_share, Real) and math.isfinite(test_share)
+    tests = round(len(x) * test_share) if known else 0
     if not 1 <= tests < len(x):
         raise ValueError(
-            f"test_share is {test_share}; of {len(x)} examples it must leave some on either side"
+            f"test_share is {test_share!r}; of {len(x)} examples it must leave some on either side"
         )
-    order = np.random.default_rng(seed).permutation(len(x))
+    order = seeded(seed).permutation(len(x))
     x, y = x.astype(np.float32)[order], y.astype(np.intp)[order]
     return Dataset(x[tests:], y[tests:], x[:tests], y[:tests], classes, name)
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import gemm
+from gemm import matmul
 from mlp.architectures import widths
 from mlp.mistakes import positive
 from mlp.operations import arithmetic
@@ -64,12 +65,12 @@ def through(dz: Array, jacobian: Array, kernel: Kernel = "blas") -> Array:
     As a product it is one row, dZ written out, times the Jacobian as a matrix with a row for each entry of Z.
     """
     rows, shape = dz.size, jacobian.shape[dz.ndim :]
-    return gemm.matmul(dz.reshape(1, rows), jacobian.reshape(rows, -1), kernel=kernel).reshape(shape)
+    return matmul(dz.reshape(1, rows), jacobian.reshape(rows, -1), kernel=kernel).reshape(shape)
 
 
 def dw_of_each(x: Array, dz: Array, kernel: Kernel = "blas") -> Array:
     """The gradient of W from each example alone, x_i dz_i^T (batch x d_in x d_out). Their sum is X^T dZ."""
-    return gemm.matmul(x[:, :, None], dz[:, None, :], kernel=kernel)
+    return matmul(x[:, :, None], dz[:, None, :], kernel=kernel)
 
 
 def dx_of_each(dz: Array, w: Array, kernel: Kernel = "blas") -> Array:
@@ -77,7 +78,7 @@ def dx_of_each(dz: Array, w: Array, kernel: Kernel = "blas") -> Array:
 
     The i-th example's loss hangs on no row of X but its own: in the gradient of X that it gives, all others are zero.
     """
-    return gemm.matmul(dz[:, None, :], w.T, kernel=kernel)
+    return matmul(dz[:, None, :], w.T, kernel=kernel)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def cost(batch: int, d_in: int, d_out: int, dtype: str | np.dtype = "float32") -
 
 def disagreement(x: Array, w: Array, dz: Array, kernel: Kernel = "blas") -> list[float]:
     """How far each way of `cost` is from its product, relative to the product's largest entry. All of it is made."""
-    dw, dx = gemm.matmul(x.T, dz, kernel=kernel), gemm.matmul(dz, w.T, kernel=kernel)
+    dw, dx = matmul(x.T, dz, kernel=kernel), matmul(dz, w.T, kernel=kernel)
     ways = [
         (dw, [dw, dw_of_each(x, dz, kernel).sum(axis=0), through(dz, by_w(x, w.shape[1]), kernel)]),
         (dx, [dx, dx_of_each(dz, w, kernel)[:, 0], through(dz, by_x(w, len(x)), kernel)]),

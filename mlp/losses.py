@@ -30,7 +30,7 @@ import numpy as np
 
 from gemm.program import Native
 from mlp import native
-from mlp.mistakes import unknown
+from mlp.mistakes import array, unknown
 from mlp.operations import Operation, elementwise
 
 Array = np.ndarray
@@ -66,28 +66,50 @@ class Loss:
     def operation(self, batch: int, outputs: int, dtype: np.dtype) -> Operation:
         """The loss as a row of the step: reads Z and the targets, writes dZ."""
         z = batch * outputs
-        traffic = 2 * z * dtype.itemsize + self.targets(batch, outputs, dtype).nbytes
+        traffic = 2 * z * dtype.itemsize + batch * self.targets(1, outputs, dtype).nbytes
         return elementwise(0, "loss", "forward", (batch, outputs), self.flops * z, traffic)
 
 
 def _labels(batch: int, outputs: int, dtype: np.dtype) -> Array:
-    return np.empty(batch, np.intp)
+    return np.zeros(batch, np.intp)  # labels, from the start: the loss looks up what they point at
 
 
 def _accept_labels(y: Any, labels: Array, outputs: int) -> None:
-    y = np.asarray(y)
+    y = array("y", y)
     if y.dtype.kind not in "iu" or y.shape != labels.shape:
         wanted = f"integer labels of shape {labels.shape}"
         raise ValueError(f"y is {y.dtype} of shape {y.shape}; softmax-cross-entropy takes {wanted}")
     np.copyto(labels, y, casting="same_kind")
-    _check_range(labels, outputs)
+    _check_range(y, labels, outputs)
 
 
-def _check_range(labels: Array, outputs: int) -> None:
+def _check_range(y: Array, labels: Array, outputs: int) -> None:
+    """labels: y as it is used; beyond 2^63 it is another number, and a negative one."""
     row = native.first_outside(labels, outputs)
     if row >= 0:
         wanted = f"labels run from 0 to {outputs - 1} for {outputs} outputs"
-        raise ValueError(f"label {labels[row]} in row {row} of y is out of range; {wanted}")
+        raise ValueError(f"label {y[row]} in row {row} of y is out of range; {wanted}")
+
+
+# Targets that a loss is made for, where it is not made for every number: whether each is one, and in words. With any
+# other it has no minimum, or none that means anything: labels 0 and 1 would be all the same to hinge.
+_MADE_FOR: dict[str, tuple[Callable[[Array], Array], str]] = {
+    "logistic": (lambda t: (t >= 0) & (t <= 1), "numbers from 0 to 1"),
+    "hinge": (lambda t: np.abs(t) == 1, "-1 and 1"),
+}
+
+
+def _check_targets(name: str, targets: Array) -> None:
+    if name not in _MADE_FOR:
+        return
+    made_for, wanted = _MADE_FOR[name]
+    right = made_for(targets)
+    if not right.all():
+        row, output = np.argwhere(~right)[0]
+        wanted += f", or integer labels of shape {targets.shape[:1]}"
+        raise ValueError(
+            f"target {targets[row, output]:g} in row {row} of y is out of range; {name} takes {wanted}"
+        )
 
 
 def _outputs(batch: int, outputs: int, dtype: np.dtype) -> Array:
@@ -98,7 +120,7 @@ def _accept_outputs(name: str, low: float) -> Callable[[Any, Array, int], None]:
     """Checks for a loss whose targets are numbers; of one-hot rows the zeros become `low`."""
 
     def accept(y: Any, targets: Array, outputs: int) -> None:
-        y = np.asarray(y)
+        y = array("y", y)
         batch, two_classes = len(targets), name != "squared-error"
         if two_classes and outputs == 1 and y.shape == (batch,) and y.dtype.kind in "iub":
             if y.size and not (y.min() >= 0 and y.max() <= 1):
@@ -110,11 +132,13 @@ def _accept_outputs(name: str, low: float) -> Callable[[Any, Array, int], None]:
             targets[targets == 0] = low
         elif y.dtype.kind in "iuf" and y.shape == targets.shape:
             np.copyto(targets, y, casting="same_kind")
+            _check_targets(name, targets)
         elif y.dtype.kind in "iuf" and y.shape == (batch,) and outputs == 1:
             np.copyto(targets[:, 0], y, casting="same_kind")
+            _check_targets(name, targets)
         elif y.dtype.kind in "iu" and y.shape == (batch,):
             labels = y.astype(np.intp)
-            _check_range(labels, outputs)
+            _check_range(y, labels, outputs)
             targets.fill(low)
             targets[np.arange(batch), labels] = 1
         else:
@@ -197,6 +221,6 @@ def loss(name: str | Loss) -> Loss:
     """The loss of that name, or the one that is given; ValueError names the nearest spelling."""
     if isinstance(name, Loss):
         return name
-    if name not in LOSSES:
+    if not isinstance(name, str) or name not in LOSSES:
         raise unknown("loss", name, LOSSES)
     return LOSSES[name]

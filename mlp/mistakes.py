@@ -1,9 +1,10 @@
-"""The sentences for a user's commonest mistakes: a name that does not exist, a number that cannot be."""
+"""The sentences for a user's commonest mistakes: a name that does not exist, what is no such number or no array."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -21,3 +22,19 @@ def positive(what: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{what} is {value!r}; it must be a whole number from 1")
     return int(value)
+
+
+def seeded(seed: Any) -> np.random.Generator:
+    """The generator of that seed: whatever NumPy takes for one. ValueError says what it takes."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ValueError(f"seed is {seed!r}; it must be a whole number from 0") from None
+
+
+def array(what: str, value: Any) -> np.ndarray:
+    """`value` as an array; ValueError says which one is ragged."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{what} is ragged; every row of it must have the same length") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from mlp.architectures import Architecture, architecture
 from mlp.assignment import Spec, assign
 from mlp.losses import Loss
 from mlp.losses import loss as loss_of
-from mlp.mistakes import positive, unknown
+from mlp.mistakes import array, positive, seeded, unknown
 from mlp.operations import Operation
 from mlp.optimizers import Optimizer
 from mlp.optimizers import optimizer as optimizer_of
@@ -24,6 +25,9 @@ DTYPES = ("float32", "float64")
 # Plans kept, the least recently used dropped first: training's batch, its smaller last one, and the same
 # for an evaluation between epochs.
 PLANS = 4
+# Optimizers that have a model: their state is found by the addresses of its parameters, which another model's may have
+# once it is gone.
+_TAKEN: WeakSet[Optimizer] = WeakSet()
 
 
 class MLP:
@@ -66,12 +70,15 @@ class MLP:
                 raise ValueError(
                     "an optimizer that is made already has its lr and weight_decay; give them there"
                 )
+            if optimizer in _TAKEN or optimizer.state:
+                raise ValueError("this optimizer belongs to another model; make one for each")
             self.optimizer = optimizer
         else:
             self.optimizer = optimizer_of(optimizer, lr, weight_decay)
+        _TAKEN.add(self.optimizer)
         self.dtype = dtype_of(dtype)
         self.seed, self.fused = seed, fused
-        rng = np.random.default_rng(seed)
+        rng = seeded(seed)
         shapes = self.architecture.shapes
         after = [self.activation] * (len(shapes) - 1) + [activation_of("identity")]
         self.layers = tuple(shape.layer(f, rng, self.dtype) for shape, f in zip(shapes, after))
@@ -168,18 +175,25 @@ class MLP:
     def backward(self, dz: Any) -> list[Array]:
         """The gradients, given dL/dZ (batch x d_out) of the outputs of the last `forward`; x must still hold
         what it held then. Raises ValueError without a forward to go back through."""
-        plan, dz = self._ran_forward, np.asarray(dz)
+        plan, dz = self._ran_forward, array("dz", dz)
         if plan is None:
             raise ValueError("backward goes back through a forward pass; call forward(x) first")
         if dz.shape != (plan.batch, self.widths[-1]):
             wanted = (plan.batch, self.widths[-1])
             raise ValueError(f"dz has shape {dz.shape}; the last forward pass gave outputs of shape {wanted}")
+        if dz.dtype.kind not in "fiub":
+            raise ValueError(f"dz is {dz.dtype}; the network takes real numbers")
         plan.backward(dz)
         return self._copies()
 
     def predict(self, x: Any, batch: int = 1024) -> Array:
         """Labels (n,) under a loss that classifies, else outputs (n x d_out); `batch` rows at a time."""
         x, batch = self._rows(x), positive("batch", batch)
+        if not np.isfinite(x).all():
+            row = int(np.argmin(np.isfinite(x).all(axis=1)))
+            raise ValueError(
+                f"row {row} of x has a value that is NaN or infinite; nothing can be told from it"
+            )
         outputs = np.concatenate([self.forward(x[at : at + batch]) for at in range(0, len(x), batch)])
         return self.loss.labels(outputs) if self.loss.classifies else outputs
 
@@ -200,16 +214,16 @@ class MLP:
     def _copies(self) -> list[Array]:
         return [array.copy() for arrays in self._gradients for array in arrays if array is not None]
 
-    def _ready(self, x: Any, y: Any = None) -> Plan:
-        """The plan for x, holding x and y."""
+    def _ready(self, x: Any, *y: Any) -> Plan:
+        """The plan for x, holding x and, if it is given, y."""
         x = self._rows(x)
         plan = self.plan(len(x))
-        plan.take(x, y)
+        plan.take(x, *y)
         self._current, self._ran_forward = plan, None  # activations are about to be overwritten
         return plan
 
     def _rows(self, x: Any) -> Array:
-        x = np.asarray(x)
+        x = array("x", x)
         if x.ndim != 2 or x.shape[1] != self.widths[0] or not len(x):
             wanted = f"a batch of rows, (batch, {self.widths[0]})"
             raise ValueError(f"x has shape {x.shape}; the network {self.arch} takes {wanted}")
@@ -221,6 +235,8 @@ class MLP:
 def dtype_of(dtype: Any) -> np.dtype:
     """float32 or float64; ValueError for what is neither."""
     try:
+        if dtype is None:  # to NumPy it is float64
+            raise TypeError
         found = np.dtype(dtype)
     except TypeError:
         raise unknown("dtype", dtype, DTYPES) from None
@@ -228,4 +244,4 @@ def dtype_of(dtype: Any) -> np.dtype:
         raise ValueError(
             f"dtype {found.name} is not one that networks are trained in; use {' or '.join(DTYPES)}"
         )
-    return found
+    return np.dtype(found.name)  # in the machine's order of bytes

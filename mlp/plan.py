@@ -201,7 +201,7 @@ class Plan:
         """What an operation multiplies, in order, as it is bound now; nothing unless it is a product."""
         return self.bound[self.operations.index(operation)].products
 
-    def take(self, x: Any, y: Any = None) -> None:
+    def take(self, x: Any, *y: Any) -> None:
         """Make x (batch x d_in), and y if given, the examples of the next run; y is copied, x is not.
 
         Only another array than the last one costs something: what reads x is prepared anew. An x of another dtype
@@ -220,8 +220,8 @@ class Plan:
                 else:
                     first.rows = x
                     self._rebind((1, "Z"), (1, "dW"))
-        if y is not None:
-            self._loss.accept(y, self._targets, self._y.shape[1])
+        if y:
+            self._loss.accept(y[0], self._targets, self._y.shape[1])
 
     def _rebind(self, *which: tuple[int, str]) -> None:
         """Prepare these (layer, op) anew."""

@@ -149,6 +149,12 @@ def test_data_that_there_is_not_is_refused_in_one_sentence(tmp_path):
         ("synthetic", {"classes": 0}, "classes of synthetic data is 0"),
         ("synthetic", {"examples": 1}, "test_share is 0.2"),
         ("digits", {"test_share": 1.0}, "test_share is 1.0; of 1797 examples"),
+        ("digits", {"test_share": float("nan")}, "test_share is nan; of 1797 examples"),
+        ("digits", {"test_share": "some"}, "test_share is 'some'; of 1797 examples"),
+        ("digits", {"seed": -1}, "seed is -1; it must be a whole number from 0"),
+        ("synthetic", {"seed": "one"}, "seed is 'one'"),
+        (None, {}, "unknown data None; there is digits"),
+        (["digits"], {}, r"unknown data \['digits'\]; did you mean 'digits'"),
     ]:
         with pytest.raises(ValueError, match=sentence):
             mlp.load(source, **options)

@@ -72,9 +72,50 @@ def test_targets_of_the_wrong_kind_or_shape_are_refused_with_what_is_right(name,
         run(name, np.zeros((2, 3)), y)
 
 
+@pytest.mark.parametrize(
+    ("name", "y", "sentence"),
+    [
+        ("hinge", [[0.0], [1.0]], "target 0 in row 0 of y is out of range; hinge takes -1 and 1, or integer"),
+        ("hinge", [[1], [0]], "target 0 in row 1"),
+        ("hinge", [1.0, 0.0], "target 0 in row 1"),
+        ("hinge", [1.0, np.nan], "target nan in row 1"),
+        ("logistic", [[1.0], [2.0]], "target 2 in row 1 .*; logistic takes numbers from 0 to 1, or integer"),
+        ("logistic", [-1.0, 1.0], "target -1 in row 0"),
+        ("logistic", [0.5, np.nan], "target nan in row 1"),
+    ],
+)
+def test_targets_that_a_loss_means_nothing_for_are_refused(name, y, sentence):
+    """An SVM that is given 0 and 1 as numbers would learn nothing from the zeros, and not say so."""
+    with pytest.raises(ValueError, match=sentence):
+        run(name, np.zeros((2, 1)), np.array(y))
+
+
+@pytest.mark.parametrize("name", mlp.LOSSES)
+def test_no_targets_and_ragged_ones_are_refused_by_name(name):
+    with pytest.raises(ValueError, match=rf"y is object of shape \(\); {name} takes"):
+        run(name, np.zeros((2, 3)), None)
+    with pytest.raises(ValueError, match="y is ragged; every row of it must have the same length"):
+        run(name, np.zeros((2, 3)), [[0], [1, 2]])
+
+
+@pytest.mark.parametrize("name", mlp.LOSSES)
+def test_a_label_beyond_what_an_index_holds_is_named_as_it_stands(name):
+    with pytest.raises(ValueError, match="label 18446744073709551615 in row 1"):
+        run(name, np.zeros((2, 3)), np.array([0, 2**64 - 1], np.uint64))
+
+
+@pytest.mark.parametrize("name", mlp.LOSSES)
+def test_what_a_loss_costs_is_counted_and_not_allocated(name):
+    """A batch of 10^15, whose targets would be petabytes."""
+    one, many = (loss_of(name).operation(batch, 3, np.dtype("float32")) for batch in (1, 10**15))
+    assert (many.bytes, many.flops) == (one.bytes * 10**15, one.flops * 10**15)
+
+
 def test_an_unknown_loss_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="'squared-eror'; did you mean 'squared-error'"):
         loss_of("squared-eror")
+    with pytest.raises(ValueError, match=r"unknown loss \['hinge'\]; did you mean 'hinge'"):
+        loss_of(["hinge"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

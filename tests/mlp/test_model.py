@@ -1,5 +1,7 @@
 """MLP: initial weights, prediction, the same learning on every kernel, and what it refuses."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -114,6 +116,13 @@ def test_a_model_says_what_it_is():
         ({"lr": "fast"}, "lr is 'fast'"),
         ({"dtype": "flaot32"}, "'flaot32'; did you mean 'float32'"),
         ({"dtype": "int8"}, "int8 .* float32 or float64"),
+        ({"dtype": None}, "unknown dtype None; there is float32, float64"),
+        ({"arch": {3, 4}}, "write it as 784-512-512-10"),
+        ({"arch": b"4-3"}, "write it as 784-512-512-10"),
+        ({"arch": [4, True]}, "write it as 784-512-512-10"),
+        ({"loss": ["hinge"]}, "did you mean 'hinge'"),
+        ({"seed": -1}, "seed is -1; it must be a whole number from 0"),
+        ({"seed": "one"}, "seed is 'one'"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused_in_one_sentence(options, sentence):
@@ -133,6 +142,82 @@ def test_examples_of_the_wrong_shape_are_refused_with_the_right_one(call, shape)
 def test_examples_that_are_no_numbers_are_refused():
     with pytest.raises(ValueError, match="takes real numbers"):
         mlp.MLP([1, 3]).forward(np.array([["a"]]))
+
+
+def test_ragged_examples_are_refused():
+    with pytest.raises(ValueError, match="x is ragged; every row of it must have the same length"):
+        mlp.MLP([2, 3]).forward([[1, 2], [3]])
+
+
+@pytest.mark.parametrize("what", ["step", "evaluate", "gradients"])
+def test_no_labels_are_not_the_labels_of_the_last_step(what):
+    """None at first, and after a step on the very same array."""
+    model, x = mlp.MLP([4, 3]), RNG.standard_normal((2, 4)).astype(np.float32)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"y is object of shape \(\); softmax-cross-entropy takes"):
+            getattr(model, what)(x, None)
+        model.step(x, [0, 1])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_is_predicted_from_what_is_no_number(value):
+    """A label would be told all the same: the first."""
+    x = np.zeros((3, 4))
+    x[1, 2] = value
+    with pytest.raises(ValueError, match="row 1 of x has a value that is NaN or infinite"):
+        mlp.MLP([4, 3]).predict(x)
+
+
+@pytest.mark.parametrize("dtype", [complex, str, object])
+def test_an_incoming_gradient_that_is_no_numbers_is_refused(dtype):
+    model = mlp.MLP([4, 3])
+    model.forward(np.zeros((2, 4)))
+    with pytest.raises(ValueError, match=r"dz is .*; the network takes real numbers"):
+        model.backward(np.zeros((2, 3)).astype(dtype))
+
+
+@pytest.mark.parametrize("kernel", ["blas", "numba-micro"])
+def test_a_dtype_of_the_other_byte_order_is_that_of_the_machine(kernel):
+    x, y = RNG.standard_normal((5, 4)), [0, 1, 2, 1, 0]
+    swapped, plain = (
+        mlp.MLP([4, 6, 3], dtype=np.dtype("float64").newbyteorder(order), kernel=kernel) for order in "S="
+    )
+    assert [swapped.step(x, y) for _ in range(3)] == [plain.step(x, y) for _ in range(3)]
+
+
+def test_an_optimizer_has_one_model():
+    """Its state is found by addresses, which a later model's parameters may have: of other sizes."""
+    optimizer = mlp.optimizer("adam")
+    model = mlp.MLP([4, 3], optimizer=optimizer)
+    with pytest.raises(ValueError, match="this optimizer belongs to another model; make one for each"):
+        mlp.MLP([4, 3], optimizer=optimizer)
+    model.step(np.zeros((2, 4)), [0, 1])
+    with pytest.raises(ValueError, match="belongs to another model"):
+        mlp.MLP([9, 5], optimizer=copy.deepcopy(optimizer))
+
+
+@pytest.mark.parametrize("kernel", ["blas", "numba-micro"])
+@pytest.mark.parametrize(
+    "laid",
+    [
+        lambda x: np.asfortranarray(x),
+        lambda x: np.repeat(x, 2, axis=0)[::2],
+        lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+        lambda x: x.astype(x.dtype.newbyteorder()),
+        lambda x: np.frombuffer(b"." + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape),  # unaligned
+        lambda x: x.astype(np.longdouble),
+        lambda x: x.astype(object).tolist(),
+    ],
+    ids=["Fortran", "strided", "backwards", "other byte order", "unaligned", "long double", "lists"],
+)
+def test_examples_may_lie_in_memory_as_they_like_and_be_read_only(laid, kernel):
+    x, y = RNG.standard_normal((6, 4)).astype(np.float32), RNG.integers(0, 3, 6)
+    straight, other = mlp.MLP([4, 5, 3], kernel=kernel), mlp.MLP([4, 5, 3], kernel=kernel)
+    given = laid(x)
+    if isinstance(given, np.ndarray):
+        given.flags.writeable = False
+    for _ in range(2):
+        assert other.step(given, y) == pytest.approx(straight.step(x, y), rel=1e-6)
 
 
 @pytest.mark.parametrize("batch", [0, -3, 2.5, True])
