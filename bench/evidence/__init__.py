@@ -8,6 +8,7 @@
     python -m bench.evidence.harness     the lab's time per call against a hand-written loop's; its own overhead
     python -m bench.evidence.crowd       eight Python threads at once, for a minute, every product checked
     python -m bench.evidence.first       a first product: compiled, from the cache, and what follows
+    python -m bench.evidence.predicted   networks drawn by a seed: predicted, then measured
 
 Each prints what it found. `bench/README.md` says what they gave on one machine.
 """

@@ -18,6 +18,7 @@ from bench.timing.subjects import Wrong
 from bench.tune import forget, neighbours, tune
 from bench.tune_command import outcome, table
 from bench.verdicts.descent import LEAST, ROUNDS, descend, race, spread
+from gemm import configuration
 from gemm.micro import blocking, tuning
 from gemm.micro.host import tile
 from gemm.problems import DTYPES, Problem
@@ -284,7 +285,7 @@ class Machine:
 def machine(monkeypatch, tmp_path):
     """A planted machine, and a tuning file of this test's own."""
     monkeypatch.setattr(tuner, "Candidates", Machine)
-    monkeypatch.setenv(tuning.VARIABLE, str(tmp_path / "tuning.json"))
+    monkeypatch.setenv(tuning.FILE.variable, str(tmp_path / "tuning.json"))
     tuning.tuned.cache_clear()
     Machine.now, Machine.made, Machine.unlike, Machine.waiting = 0.0, 0, "", 0
     Machine.best_depth = blocking.model(tile("float32")).depth
@@ -423,7 +424,7 @@ def test_forget_removes_this_processors_entry_alone(machine):
     machine.write_text(json.dumps({"gemmlab": "tuning", "schema": 1, "entries": [other]}))
     run()
     assert forget()
-    assert tuning.entries(machine) == [other]
+    assert tuning.FILE.entries(machine) == [other]
 
 
 def test_a_tuning_that_is_interrupted_keeps_nothing(machine, monkeypatch):
@@ -465,7 +466,7 @@ def test_the_records_say_what_is_tuned(machine):
 
 def test_numba_micro_itself_is_tuned(monkeypatch, tmp_path):
     """Truly, with next to no time and small shapes: the result is a table of valid block sizes."""
-    monkeypatch.setenv(tuning.VARIABLE, tuning.OFF)
+    monkeypatch.setenv(tuning.FILE.variable, configuration.OFF)
     small = [
         tuner.Stage(stage.fields, stage.every_core, ((48, 48, 48, "nn"),), ((40, 24, 56, "tn"),), stage.share)
         for stage in tuner.STAGES
