@@ -36,8 +36,8 @@ def gemmlab_says(monkeypatch, capsys, tmp_path):
 def test_the_commands_are_those_of_the_design():
     """As many as there are so far."""
     assert COMMANDS == [
-        "check", "compare", "export", "kernels", "machine", "predict", "profile", "report", "sweep",
-        "train", "tune",
+        "check", "compare", "export", "kernels", "machine", "predict", "profile", "report", "select",
+        "sweep", "train", "tune",
     ]  # fmt: skip
 
 
@@ -323,6 +323,14 @@ MISTAKES = {
     "tune into no folder": (["tune", "--out", "none/t.json"], "none/t.json: its folder does not exist"),
     "tune over another file": (["tune", "--out", "odd.py"], "odd.py: damaged, not JSON; remove it or give"),
     "tune over a run": (["tune", "--out", "old/plan.json"], "plan.json"),
+    "select from no runs": (["select", "--dry-run"], "runs: holds no run yet"),
+    "select from too little": (
+        ["select", "small", "--dry-run"],
+        "no 6 shapes there have times of two kernels",
+    ),
+    "select of one": (["select", "small", "--kernels", "blas", "--dry-run"], "among two kernels or more"),
+    "select into nothing": (["select", "small"], "GEMMLAB_SELECTION=off switches the selection file off"),
+    "auto without a selection": (["check", "auto"], "nothing has been selected for this processor"),
     "predict without a calibration": (
         ["predict", "--kernel", "blas", "--threads", "1"],
         "`gemmlab predict --calibrate --kernel blas --dtype float32 --threads 1` makes one",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gemm
+from bench import config_files
 from bench import tune as tuner
 from bench.plans import plan
 from bench.timing import candidates
@@ -389,7 +390,7 @@ def test_an_earlier_tuning_is_tried_first_and_goes_when_it_is_no_better(machine)
         Machine.best_depth = best
         found = run(budget=0.01)
         assert bool(found.better) == stays
-        kept, (entry,) = tuner._entries(machine)[0], [tuner._entries(machine)[1]]
+        kept, entry = config_files.entries(tuning.FILE, machine, tuning.cpu())
         assert kept == [other]
         assert set(entry["blocks"]) == ({"float32", "float64"} if stays else {"float64"})
     assert "an earlier entry for them was removed" in outcome(found, None, False)
