@@ -8,6 +8,8 @@ bench.results(run), bench.speedup(base, other), bench.profiles(run)
 bench.compare("blas", "numba-blocked", run), bench.compare(one, other)
 bench.compare(["cblas:openblas", "cblas:mkl"], "numba-micro", run)     against the best of several
 bench.steps(["numba-ikj", "numba-blocked", "numba-micro"], run)        each against the one before
+bench.predict([784, 512, 10], 128, "numba-micro")   a step's cost before it is run (after `gemmlab predict --calibrate`)
+bench.select([run])                which kernel `auto` shall use; bench.selection.keep(...) has it used
 bench.export(run, "mine.json")     for pytest-benchmark; .csv and .parquet for everybody else
 
 README.md says how a number comes about. The room's wings, each of which uses those before it only:
@@ -48,10 +50,12 @@ __all__ = [
     "floors",
     "load",
     "peak",
+    "predict",
     "profile",
     "profiles",
     "results",
     "resume",
+    "select",
     "speedup",
     "steps",
     "sweep",
@@ -199,4 +203,12 @@ def __getattr__(name: str) -> Any:
         from bench.exchange.interchange import export
 
         return export
+    if name == "predict":
+        from bench.prediction import predict
+
+        return predict
+    if name == "select":
+        from bench.selection import select
+
+        return select
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

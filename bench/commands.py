@@ -1,4 +1,4 @@
-"""The commands of this room: check, sweep, compare, profile, train, export, machine, tune.
+"""The commands of this room: check, sweep, compare, profile, train, export, machine, tune, predict, select.
 
 Each is a function of the library first (`bench.sweep`, ...); here flags become arguments and results become
 text. Tables of records are drawn by `show`, which the front door brings along: this room does not draw.
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import compare_command, tune_command
+from bench import compare_command, predict_command, select_command, tune_command
 from bench.records import Line, Run, finite
 from gemm.commands import Cblas
 
@@ -33,6 +33,8 @@ Budget = Annotated[float | None, typer.Option(help="Seconds: as many launches, o
 def register(app: typer.Typer, show: Show, show_comparison: compare_command.ShowComparison) -> None:
     """Add this room's commands to the front door; `show(run)` and `show_comparison(found)` print tables."""
     compare_command.register(app, show_comparison)
+    predict_command.register(app)
+    select_command.register(app)
     tune_command.register(app)
 
     @app.command()

@@ -19,7 +19,7 @@ A run is a folder: `environment.json`, `plan.json`, `records.jsonl`, and what is
                  threads cache via problem | model revision, status, reason, error_ratio, flops, bytes,
                  first_call_s(compiled anew) first_call_cached_s overhead_s(of a 1 x 1 x 1 product),
                  ended(launches | narrow | budget) doubts[kind sentence]
-                 bound(by level shares) payback(other kernel: calls)
+                 bound(by level shares) payback(other kernel: calls), of `auto` chosen(the kernel that it was)
 
 A `cell` id is the hash of the canonical JSON of what the cell *is* (kernel, hash of the kernel's
 source, its tuning, problem or model, threads, cache, via), so that a resumed run never mixes two versions of a

@@ -15,15 +15,16 @@ from pathlib import Path
 from time import perf_counter
 
 import gemm
-from bench.records import Line, not_over_records, now, write_json
+from bench import config_files
+from bench.records import Line, now
 from bench.timing.candidates import Candidates
 from bench.timing.progress import Progress, Silent
 from bench.timing.subjects import Wrong
 from bench.verdicts.descent import SIGNIFICANT, Gain, descend, race
+from gemm.configuration import Unusable
 from gemm.micro import blocking, tuning
 from gemm.micro.blocking import Blocks
 from gemm.micro.host import tile
-from gemm.micro.tuning import NoTuning
 from gemm.problems import DTYPES, Problem
 from gemm.threads import available_cores
 
@@ -151,7 +152,7 @@ def tune(
     """Search block sizes for this machine and write those that beat the model by more than noise.
 
     budget_s  seconds, about
-    out       the tuning file (default: where gemm reads it, `gemm.micro.tuning.path`); other machines' entries, and
+    out       the tuning file (default: where gemm reads it, `gemm.micro.tuning.FILE`); other machines' entries, and
               those of other dtypes, stay. A dtype for which nothing beats the model has no entry afterwards, unless
               that is only because the machine was too busy to say.
     dry_run   write nothing
@@ -163,7 +164,7 @@ def tune(
             raise ValueError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)}")
     if not 0 < budget_s <= LONGEST_S:
         raise ValueError(f"budget = {budget_s:g} must be a number of seconds up to {LONGEST_S:g}")
-    file = None if dry_run else writable(out)
+    file = None if dry_run else config_files.writable(tuning.FILE, out)
     before = _before(out)
     progress, threads = progress or Silent(), gemm.get_threads()
     found, began = Tuning(), clock()
@@ -206,31 +207,12 @@ def tune(
 
 def forget(out: str | Path | None = None) -> bool:
     """Remove this processor's entry from the tuning file; False if there was none. Raises ValueError as `tune` does."""
-    file = writable(out)
-    kept, mine = _entries(file)
+    file = config_files.writable(tuning.FILE, out)
+    kept, mine = config_files.entries(tuning.FILE, file, tuning.cpu())
     if mine is None:
         return False
-    _put(file, kept)
+    config_files.put(tuning.FILE, file, kept)
     return True
-
-
-def writable(out: str | Path | None) -> Path:
-    """The tuning file to write. Raises ValueError where there is another file, or nothing that gemm would read."""
-    file = Path(out).absolute() if out else tuning.path()
-    if file is None:
-        raise ValueError(
-            f"{tuning.VARIABLE}={tuning.OFF} switches the tuning file off; unset it, or give a file with --out"
-        )
-    not_over_records(file)
-    if out and not file.parent.is_dir():
-        raise ValueError(f"{out}: its folder does not exist; make it or give another file with --out")
-    if file.is_dir():
-        raise ValueError(f"{file}: is a folder; give a file with --out")
-    try:
-        _entries(file)
-    except NoTuning as error:
-        raise ValueError(f"{error}; remove it or give another with --out") from error
-    return file
 
 
 def _stage(
@@ -306,28 +288,18 @@ def _problems(shapes: Sequence[Shape], dtype: str) -> list[Problem]:
 
 def _before(out: str | Path | None) -> dict[str, Blocks]:
     """What an earlier tuning found for this processor: the first that is tried. {} where that cannot be had."""
-    file = Path(out).absolute() if out else tuning.path()
+    file = Path(out).absolute() if out else tuning.FILE.path()
     try:
-        mine = _entries(file)[1] if file else None
+        mine = config_files.entries(tuning.FILE, file, tuning.cpu())[1] if file else None
         return tuning.blocks_of(mine, file) if file and mine else {}
-    except NoTuning:
+    except Unusable:
         return {}
-
-
-def _entries(file: Path) -> tuple[list[Line], Line | None]:
-    """The file's entries of other machines, and that of this one. Raises NoTuning."""
-    try:
-        entries = tuning.entries(file)
-    except FileNotFoundError:
-        return [], None
-    this = tuning.cpu()
-    mine = [entry for entry in entries if entry.get("cpu") == this]
-    return [entry for entry in entries if entry.get("cpu") != this], mine[-1] if mine else None
 
 
 def _write(file: Path, found: Tuning) -> bool:
     """Put what was found into the file, whole or not at all; whether anything had to be written."""
-    kept, mine = _entries(file)  # now: another machine may have written meanwhile
+    # now: another machine may have written meanwhile
+    kept, mine = config_files.entries(tuning.FILE, file, tuning.cpu())
     before = (mine or {}).get("blocks")
     before = before if isinstance(before, dict) else {}
     decided = found.blocks.keys() - found.undecided
@@ -343,13 +315,5 @@ def _write(file: Path, found: Tuning) -> bool:
                 "blocks": blocks, "gains": gains,
             }
         )  # fmt: skip
-    _put(file, kept)
+    config_files.put(tuning.FILE, file, kept)
     return True
-
-
-def _put(file: Path, entries: list[Line]) -> None:
-    if not entries:
-        file.unlink()
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"gemmlab": "tuning", "schema": tuning.SCHEMA, "entries": entries})

@@ -89,16 +89,18 @@ def outcome(found: Tuning, out: Path | None, dry_run: bool) -> str:
         return f"{said}; {'the file has them already' if better else 'nothing was written'}"
     if not better:
         return f"{said}; an earlier entry for them was removed from {found.written}, the model's are used"
-    read = found.written == tuning.path()
+    read = found.written == tuning.FILE.path()
     return f"{said}: {found.written}" + (
-        "" if read else f" (numba-micro reads it with {tuning.VARIABLE}={out})"
+        "" if read else f" (numba-micro reads it with {tuning.FILE.variable}={out})"
     )
 
 
 def _forget(out: Path | None, as_json: bool) -> None:
-    from bench.tune import forget, writable
+    from bench import config_files
+    from bench.tune import forget
+    from gemm.micro import tuning
 
-    file, gone = writable(out), forget(out)
+    file, gone = config_files.writable(tuning.FILE, out), forget(out)
     if as_json:
         typer.echo(json.dumps({"file": str(file), "removed": gone}, indent=2))
     elif gone:

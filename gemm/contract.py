@@ -117,6 +117,7 @@ def _bind(
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array, whose mask a product would lose; use .filled(value)")
     shape = _result_shape(a.shape, b.shape)
+    kernel = resolved(kernel, a, b)
     dtype = _result_dtype(a, b, kernel)
     on_device = [hasattr(x, "__cuda_array_interface__") for x in (a, b, out)]
     if any(on_device) and not all(on_device):
@@ -245,6 +246,24 @@ def _through_device(
             epilogues.apply(epilogue, out)
 
     return call
+
+
+def resolved(kernel: Kernel, a: Any, b: Any) -> Kernel:
+    """The kernel that does a product of these arrays: itself, or the one that it chooses for them (`auto`), loaded.
+
+    Raises KernelUnavailable where that has nothing to choose from; ValueError for shapes that do not fit.
+    """
+    if kernel.choose is None:
+        return kernel
+    _result_shape(a.shape, b.shape)
+    m, n = (a.shape[-2] if a.ndim > 1 else 1), (b.shape[-1] if b.ndim > 1 else 1)
+    dtype = _result_dtype(a, b, kernel)
+    return get(kernel.choose(m, n, a.shape[-1], dtype.name, order=_order(a) + _order(b)))
+
+
+def _order(x: Any) -> str:
+    """t where x is a transposed view: its columns are contiguous, and its rows are not."""
+    return "t" if x.ndim > 1 and x.strides[-2] == x.itemsize < x.strides[-1] else "n"
 
 
 def _result_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

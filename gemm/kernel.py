@@ -64,12 +64,15 @@ class Kernel:
     bind            settles beforehand what depends on the operands only: bind(a, b, c, *, alpha, beta, epilogue)
                     returns the call that does what `function` does; called after `function` was loaded
     tuning          where its settings for a dtype come from: tuning(dtype) is "model" or stands for a file's contents
+    choose          of a kernel that is another one for each product: choose(m, n, k, dtype, order, threads) is that one
+    pool            the threads that it multiplies with, where there are several, by a name that it shares with whoever
+                    shares them; None: none of its own
     rung            its place on the ladder; listings sort by it
     error_constant  c of the rounding rule: 1 for any order of summation (Higham 3.13)
     deterministic   same inputs, same threads: same bits
     file            the file that the kernel is written in, where `load` is in another; or the folder of its files
     files           more files that it is made of, asked for when its source is: a library's own
-    peer            someone else's, to compare with: sweeps take it when it is named, not as a rung of the ladder
+    peer            someone else's, to compare with, or no rung of its own: sweeps take it when it is named
     """
 
     name: str
@@ -83,6 +86,8 @@ class Kernel:
     plain: Callable[[], Function] | None = None
     bind: Function | None = None
     tuning: Callable[[str], str | None] | None = None
+    choose: Callable[..., Kernel] | None = None
+    pool: str | None = None
     rung: float = float("inf")
     error_constant: float = 1.0
     deterministic: bool = True

@@ -16,8 +16,9 @@ settings.load_profile("gemmlab")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Block sizes of this machine's user are no part of what is tested.
-os.environ["GEMMLAB_TUNING"] = "off"
+# What this machine's user has had decided is no part of what is tested.
+for _decided in ("TUNING", "CALIBRATION", "SELECTION"):
+    os.environ[f"GEMMLAB_{_decided}"] = "off"
 
 # Not the peers: each belongs into a process of its own, and has one in tests/gemm/test_vendors.py.
 AVAILABLE = [k.name for k in gemm.kernels() if k.available and k.device == "cpu" and not k.peer]

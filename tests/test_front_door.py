@@ -36,8 +36,8 @@ def gemmlab_says(monkeypatch, capsys, tmp_path):
 def test_the_commands_are_those_of_the_design():
     """As many as there are so far."""
     assert COMMANDS == [
-        "check", "compare", "export", "kernels", "machine", "profile", "report", "sweep", "train",
-        "tune",
+        "check", "compare", "export", "kernels", "machine", "predict", "profile", "report", "select",
+        "sweep", "train", "tune",
     ]  # fmt: skip
 
 
@@ -323,6 +323,32 @@ MISTAKES = {
     "tune into no folder": (["tune", "--out", "none/t.json"], "none/t.json: its folder does not exist"),
     "tune over another file": (["tune", "--out", "odd.py"], "odd.py: damaged, not JSON; remove it or give"),
     "tune over a run": (["tune", "--out", "old/plan.json"], "plan.json"),
+    "select from no runs": (["select", "--dry-run"], "runs: holds no run yet"),
+    "select from too little": (
+        ["select", "small", "--dry-run"],
+        "no 6 shapes there have times of two kernels",
+    ),
+    "select of one": (["select", "small", "--kernels", "blas", "--dry-run"], "among two kernels or more"),
+    "select into nothing": (["select", "small"], "GEMMLAB_SELECTION=off switches the selection file off"),
+    "auto without a selection": (["check", "auto"], "nothing has been selected for this processor"),
+    "predict without a calibration": (
+        ["predict", "--kernel", "blas", "--threads", "1"],
+        "`gemmlab predict --calibrate --kernel blas --dtype float32 --threads 1` makes one",
+    ),
+    "predict a network of one width": (["predict", "--arch", "64"], "it needs two or more"),
+    "predict a peer": (["predict", "--kernel", "peer:numpy"], "a peer's step is known as a whole only"),
+    "predict from nothing": (["predict", "--from", "nowhere"], "nowhere: no records.jsonl there"),
+    "predict from another kernel's": (
+        ["predict", "--from", "small", "--kernel", "numba-ikj", "--threads", "1"],
+        "small: no product of numba-ikj in float32 on 1 thread was measured there",
+    ),
+    "calibrate a network": (["predict", "--calibrate", "--arch", "8-8"], "leave the network's flags out"),
+    "calibrate a mapping": (["predict", "--calibrate", "--kernel", "blas,1=python"], "is a mapping"),
+    "calibrate into nothing": (
+        ["predict", "--calibrate"],
+        "GEMMLAB_CALIBRATION=off switches the calibration file off",
+    ),
+    "a file for a prediction": (["predict", "--out", "x.json"], "--out goes with --calibrate"),
     "forget and tune": (
         ["tune", "--forget", "--budget", "9"],
         "--forget removes the entry and tunes nothing",

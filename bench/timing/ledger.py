@@ -126,10 +126,15 @@ class Ledger:
 
     def _known(self, cell: Cell) -> Line:
         opened = self.opened.get(cell.id, {})
-        return {key: opened.get(key) for key in (*ONCE, "error_ratio")} | {
-            "flops": opened.get("flops", cell.problem.flops if cell.problem else None),
-            "bytes": opened.get("bytes", cell.problem.bytes if cell.problem else None),
-        }
+        chosen = {"chosen": opened["chosen"]} if "chosen" in opened else {}
+        return (
+            {key: opened.get(key) for key in (*ONCE, "error_ratio")}
+            | chosen
+            | {
+                "flops": opened.get("flops", cell.problem.flops if cell.problem else None),
+                "bytes": opened.get("bytes", cell.problem.bytes if cell.problem else None),
+            }
+        )
 
     def close(self, cell: Cell, status: str, **fields: Any) -> None:
         self.progress.advance(self.missing(cell) * self.plan.rounds)

@@ -26,6 +26,7 @@ from bench.host.witness import Witness
 from bench.plans import cold
 from bench.plans.network import batch_for
 from bench.timing.manners import manners
+from gemm.contract import resolved
 from gemm.correctness import (
     Reference,
     accumulator_of,
@@ -212,9 +213,10 @@ class Product:
         self._verify_guards(guards)
         self.manners.check(libraries=True)
         settle()
+        chosen = {"chosen": resolved(self.kernel, self.a, self.b).name} if self.kernel.choose else {}
         return {
             "first_call_s": first, "error_ratio": worst, "seconds": seconds, "loops": self.loops,
-            "overhead_s": per_call, "flops": self.problem.flops, "bytes": self.problem.bytes,
+            "overhead_s": per_call, "flops": self.problem.flops, "bytes": self.problem.bytes, **chosen,
         }  # fmt: skip
 
     @cached_property

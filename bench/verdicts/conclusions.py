@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.records import Line, Run, canonical, number
 from bench.verdicts import bounds
-from bench.verdicts.doubts import doubts
+from bench.verdicts.doubts import doubts, pools
 from bench.verdicts.payback import payback
 from bench.verdicts.statistics import Result, peaks, results, rounds_of
 
@@ -37,6 +37,10 @@ def conclude(
     rates = {threads: _bandwidths(run, threads, median) for threads in counts}
     best = {threads: _bandwidths(run, threads, max) for threads in counts}
     cores = (run.environment.get("cpu") or {}).get("cores") or 1
+    multiply: dict[str, dict[str, None]] = defaultdict(dict)
+    for line in run.of("layer"):
+        if line["cell"] in ids and line["kernel"]:
+            multiply[line["cell"]][line["kernel"]] = None
     made = {}
     for result in found:
         cell, threads = result.cell, result.threads
@@ -50,12 +54,14 @@ def conclude(
             most |= {"bytes": 0, "working_set": 1}
         reason = bounds.impossible(**figures | most)
         bound = bounds.bound(**figures, written=_written(result), overhead_s=number(cell.get("overhead_s")))
+        disturbed = doubts(
+            threads, cores, lines[cell["cell"]], result.peaks, cell.get("printed") or 0, rounds_of(run)
+        )
+        mixed = pools(threads, multiply[cell["cell"]])
         made[cell["cell"]] = {
             "status": "impossible" if reason else "ok",
             "reason": reason,
-            "doubts": doubts(
-                threads, cores, lines[cell["cell"]], result.peaks, cell.get("printed") or 0, rounds_of(run)
-            ),
+            "doubts": [*disturbed, *([mixed] if mixed else [])],
             "bound": bound,
             "payback": _payback(result, groups[_group(cell)]),
         }

@@ -10,6 +10,7 @@ A doubt does not change a figure; it stands beside it. What each kind means, and
     drift           the machine's own speed (the multiply-add peak) changed between the launches
     launches        the launches differ although that peak did not: where memory lies, or a neighbour in a cache
     prints          the kernel writes to the terminal while it multiplies, and that takes time
+    pools           a step's products use several thread pools in turn, one of which may hold cores while another works
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+import gemm
+from bench.isolation import trial
+from bench.peers import is_peer
 from bench.records import Line, number
 from bench.verdicts.statistics import counted, own_seconds, waited
 
@@ -196,6 +200,27 @@ def _launches(samples: Sequence[Line], times: Sequence[float], peaks: dict[int, 
         "launches",
         f"its launches differ by {spread:.3g} times although the multiply-add peak did not: "
         "memory or a cache shared with others",
+    )
+
+
+def pools(threads: int, kernels: Iterable[str]) -> Doubt | None:
+    """That the kernels of one process multiply with different thread pools; None where they do not.
+
+    A pool that has finished looks out for more work for a while (OpenBLAS some 20 ms) before its threads sleep, on the
+    cores that the next product's threads need (`bench.evidence.idle` measures what that costs between processes).
+    """
+    owners: dict[str, list[str]] = {}
+    for name in dict.fromkeys(kernels):
+        pool = None if trial.file_of(name) or is_peer(name) else gemm.find(name).pool
+        if pool is not None:
+            owners.setdefault(pool, []).append(name)
+    if threads < 2 or len(owners) < 2:
+        return None
+    named = ", ".join(name for names in owners.values() for name in names)
+    return _doubt(
+        "pools",
+        f"its products use {len(owners)} thread pools in turn ({named}): one that still waits for work takes cores "
+        "from the next; give all products of a step to kernels of one pool, or use 1 thread",
     )
 
 

@@ -44,6 +44,7 @@ def kernel(choice: Choice) -> Kernel:
         bind=partial(bound, choice),
         set_threads=lambda n: opened(choice).set_threads(n),
         fuses=frozenset({"beta"}),
+        pool="numpy" if choice.name == NUMPY else f"cblas:{choice.name}",
         rung=75,
         peer=True,
         file=str(Path(vendors.__file__).parent),

@@ -112,5 +112,6 @@ KERNEL = Kernel(
     idea="cache blocking: tiles of A, B and C stay in cache; all cores",
     load=load,
     fuses=frozenset({"beta"}),
+    pool="python",
     rung=50,
 )

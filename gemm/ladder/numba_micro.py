@@ -58,6 +58,7 @@ KERNEL = Kernel(
     set_threads=set_threads,
     tuning=tuning,
     fuses=frozenset({"beta", "bias", "aux_out", *ACTIVATIONS, *(f"grad:{name}" for name in ACTIVATIONS)}),
+    pool="numba-micro",
     rung=60,
     file=str(FOLDER),
 )

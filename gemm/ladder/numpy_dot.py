@@ -18,5 +18,6 @@ KERNEL = Kernel(
     name="numpy-dot",
     idea="the innermost loop becomes a vector dot product",
     load=lambda: multiply,
+    pool="numpy",
     rung=20,
 )

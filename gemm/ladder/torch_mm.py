@@ -109,6 +109,7 @@ KERNEL = Kernel(
     set_threads=set_threads,
     probe=probe,
     bind=bind,
+    pool="torch",
     rung=80,
     peer=True,
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gemm
+from bench import config_files
 from bench import tune as tuner
 from bench.plans import plan
 from bench.timing import candidates
@@ -18,6 +19,7 @@ from bench.timing.subjects import Wrong
 from bench.tune import forget, neighbours, tune
 from bench.tune_command import outcome, table
 from bench.verdicts.descent import LEAST, ROUNDS, descend, race, spread
+from gemm import configuration
 from gemm.micro import blocking, tuning
 from gemm.micro.host import tile
 from gemm.problems import DTYPES, Problem
@@ -284,7 +286,7 @@ class Machine:
 def machine(monkeypatch, tmp_path):
     """A planted machine, and a tuning file of this test's own."""
     monkeypatch.setattr(tuner, "Candidates", Machine)
-    monkeypatch.setenv(tuning.VARIABLE, str(tmp_path / "tuning.json"))
+    monkeypatch.setenv(tuning.FILE.variable, str(tmp_path / "tuning.json"))
     tuning.tuned.cache_clear()
     Machine.now, Machine.made, Machine.unlike, Machine.waiting = 0.0, 0, "", 0
     Machine.best_depth = blocking.model(tile("float32")).depth
@@ -388,7 +390,7 @@ def test_an_earlier_tuning_is_tried_first_and_goes_when_it_is_no_better(machine)
         Machine.best_depth = best
         found = run(budget=0.01)
         assert bool(found.better) == stays
-        kept, (entry,) = tuner._entries(machine)[0], [tuner._entries(machine)[1]]
+        kept, entry = config_files.entries(tuning.FILE, machine, tuning.cpu())
         assert kept == [other]
         assert set(entry["blocks"]) == ({"float32", "float64"} if stays else {"float64"})
     assert "an earlier entry for them was removed" in outcome(found, None, False)
@@ -423,7 +425,7 @@ def test_forget_removes_this_processors_entry_alone(machine):
     machine.write_text(json.dumps({"gemmlab": "tuning", "schema": 1, "entries": [other]}))
     run()
     assert forget()
-    assert tuning.entries(machine) == [other]
+    assert tuning.FILE.entries(machine) == [other]
 
 
 def test_a_tuning_that_is_interrupted_keeps_nothing(machine, monkeypatch):
@@ -465,7 +467,7 @@ def test_the_records_say_what_is_tuned(machine):
 
 def test_numba_micro_itself_is_tuned(monkeypatch, tmp_path):
     """Truly, with next to no time and small shapes: the result is a table of valid block sizes."""
-    monkeypatch.setenv(tuning.VARIABLE, tuning.OFF)
+    monkeypatch.setenv(tuning.FILE.variable, configuration.OFF)
     small = [
         tuner.Stage(stage.fields, stage.every_core, ((48, 48, 48, "nn"),), ((40, 24, 56, "tn"),), stage.share)
         for stage in tuner.STAGES

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gemm
-from gemm import processor
+from gemm import configuration, processor
 from gemm.micro import blocking, job, tuning
 from gemm.micro.blocking import Blocks
 from gemm.micro.host import BYTES, Tile, tile
@@ -86,7 +86,7 @@ def test_nothing_of_the_machine_is_read_when_gemm_is_imported(tmp_path):
     file.write_text("{")
     code = "import gemm, gemm.micro.blocking, gemm.ladder.numba_micro"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], env=os.environ | {tuning.VARIABLE: str(file)},
+        [sys.executable, "-W", "error", "-c", code], env=os.environ | {tuning.FILE.variable: str(file)},
         capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -98,7 +98,7 @@ def test_nothing_of_the_machine_is_read_when_gemm_is_imported(tmp_path):
 @pytest.fixture
 def file(monkeypatch, tmp_path):
     """A tuning file of this test's own, not there yet; what was read before is forgotten."""
-    monkeypatch.setenv(tuning.VARIABLE, str(tmp_path / "tuning.json"))
+    monkeypatch.setenv(tuning.FILE.variable, str(tmp_path / "tuning.json"))
     tuning.tuned.cache_clear()
     yield tmp_path / "tuning.json"
     tuning.tuned.cache_clear()
@@ -112,7 +112,7 @@ def entry(**changed):
 
 
 def whole(*entries, **changed):
-    return json.dumps({"gemmlab": "tuning", "schema": tuning.SCHEMA, "entries": [*entries]} | changed)
+    return json.dumps({"gemmlab": "tuning", "schema": tuning.FILE.schema, "entries": [*entries]} | changed)
 
 
 def test_the_entry_of_this_processor_is_used(file):
@@ -144,7 +144,7 @@ FAULTS = {
     "cut short": (lambda: whole(entry())[:-9], "damaged, not JSON"),
     "not text": (lambda: "\0\1\2", "damaged, not JSON"),
     "nested without end": (lambda: "[" * 100_000, "damaged, not JSON"),
-    "endless": (lambda: " " * (tuning.LONGEST + 1), "is longer than any tuning file"),
+    "endless": (lambda: " " * (tuning.FILE.longest + 1), "is longer than any tuning file"),
     "another file": (lambda: '{"depth": 512}', "no tuning file of gemmlab's"),
     "another version": (lambda: whole(entry(), schema=2), "of schema 2, and this gemmlab reads 1"),
     "no entries": (lambda: whole(entry(), entries={}), "without a list of entries"),
@@ -201,18 +201,18 @@ def test_a_file_that_is_named_and_missing_is_said(file):
 
 def test_without_a_file_nothing_is_said(monkeypatch, tmp_path):
     """In the user's config folder, which XDG_CONFIG_HOME may name; and `off` looks nowhere."""
-    monkeypatch.delenv(tuning.VARIABLE, raising=False)
+    monkeypatch.delenv(tuning.FILE.variable, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert tuning.path() == tmp_path / "gemmlab" / "tuning.json"
+    assert tuning.FILE.path() == tmp_path / "gemmlab" / "tuning.json"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tuning.tuned.cache_clear()
         assert tuning.tuned() == {}
-        monkeypatch.setenv(tuning.VARIABLE, tuning.OFF)
+        monkeypatch.setenv(tuning.FILE.variable, configuration.OFF)
         (tmp_path / "gemmlab").mkdir()
         (tmp_path / "gemmlab" / "tuning.json").write_text("{")
         tuning.tuned.cache_clear()
-        assert tuning.path() is None
+        assert tuning.FILE.path() is None
         assert tuning.tuned() == {}
     tuning.tuned.cache_clear()
 

@@ -13,7 +13,7 @@ from gemm.registry import find
 
 LADDER = [
     "python", "numpy-dot", "numba-ijk", "numba-ikj", "numba-blocked", "numba-micro", "blas", "cblas:openblas",
-    "cblas:mkl", "cblas:blis", "cblas:atlas", "cblas:reference", "cblas:numpy", "torch", "cublas",
+    "cblas:mkl", "cblas:blis", "cblas:atlas", "cblas:reference", "cblas:numpy", "torch", "cublas", "auto",
 ]  # fmt: skip
 
 
