@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import gemm
-from mlp.operations import PRODUCTS, Operation
+from mlp.operations import ORDERS, PRODUCTS, Operation
 
 Spec = str | gemm.Kernel | Mapping[Any, str | gemm.Kernel]
 
@@ -27,12 +27,16 @@ class Assignment(dict[tuple[int, str], gemm.Kernel]):
     """(layer, kind) -> Kernel."""
 
     def choose(self, layer: int, kind: str, m: int, n: int, k: int, dtype: np.dtype) -> gemm.Kernel:
-        """The kernel for a product of that shape."""
-        return self[layer, kind]
+        """The kernel for a product of that shape; it asks `auto` for its choice."""
+        kernel = self[layer, kind]
+        if kernel.choose is None:
+            return kernel
+        return gemm.get(kernel.choose(m, n, k, dtype.name, order=ORDERS[kind]))
 
     def of(self, operation: Operation) -> gemm.Kernel:
         """The kernel of a product among a step's operations."""
-        return self[operation.layer, operation.op]
+        kernel = self[operation.layer, operation.op]
+        return kernel if kernel.choose is None or operation.kernel is None else gemm.get(operation.kernel)
 
 
 def assign(spec: Spec, layers: Sequence[Sequence[str]]) -> Assignment:
