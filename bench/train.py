@@ -70,8 +70,9 @@ class Clock(mlp.Callback):
         if self.steps == 1:
             self.first_step_s = self._last - self._began
 
-    def after_epoch(self, epoch: int, train_loss: float, test_accuracy: float | None) -> None:
-        self.epochs.append(Epoch(epoch, train_loss, test_accuracy, self._last - self._began))
+    def after_epoch(self, epoch: int, history: mlp.History) -> None:
+        loss, accuracy = history.train_loss[-1], history.test_accuracy[-1]
+        self.epochs.append(Epoch(epoch, loss, accuracy, self._last - self._began))
         self._tell(self.epochs[-1])
 
 

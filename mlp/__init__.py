@@ -8,6 +8,7 @@ many FLOPs and bytes. A `Recorder` is called around each; there is no clock in t
 """
 
 from mlp.data import Dataset, load
+from mlp.footprint import Memory, memory, memory_of
 from mlp.gradient import directional_error, elementwise_error
 from mlp.losses import LOSSES
 from mlp.model import MLP, widths
@@ -16,6 +17,7 @@ from mlp.optimizers import OPTIMIZERS, Optimizer, optimizer
 from mlp.plan import Bound, Plan
 from mlp.recorder import Recorder
 from mlp.schedules import SCHEDULES, schedule
+from mlp.stopping import EarlyStopping
 from mlp.training import Callback, DivergenceError, History, accuracy, fit
 
 __all__ = [
@@ -29,7 +31,9 @@ __all__ = [
     "Callback",
     "Dataset",
     "DivergenceError",
+    "EarlyStopping",
     "History",
+    "Memory",
     "Operation",
     "Optimizer",
     "Plan",
@@ -39,6 +43,8 @@ __all__ = [
     "elementwise_error",
     "fit",
     "load",
+    "memory",
+    "memory_of",
     "optimizer",
     "schedule",
     "widths",

@@ -27,7 +27,7 @@ from gemm.epilogue import Activation, Epilogue
 from gemm.program import chain
 from mlp import native
 from mlp.assignment import Assignment
-from mlp.blocks import blocked
+from mlp.blocks import blocked, normal
 from mlp.operations import Operation, elementwise, product
 from mlp.optimizers import Optimizer
 
@@ -92,8 +92,8 @@ class Dense:
         through, else 2 / (d_in + d_out) (Glorot and Bengio 2010, eq. 12).
         """
         variance = 2 / d_in if activation.name in HALVING else 2 / (d_in + d_out)
-        weight = rng.standard_normal((d_in, d_out)) * np.sqrt(variance)
-        return cls(weight.astype(dtype), np.zeros(d_out, dtype), activation)
+        weight = normal(rng, (d_in, d_out), np.sqrt(variance), dtype)
+        return cls(weight, np.zeros(d_out, dtype), activation)
 
     def forward(self, layer: int, batch: int, kernels: Assignment) -> list[Operation]:
         """Z, bias, activation (none for the identity)."""

@@ -18,6 +18,7 @@ from mlp.optimizers import Optimizer
 from mlp.optimizers import optimizer as optimizer_of
 from mlp.plan import Plan, emit
 from mlp.recorder import Recorder
+from mlp.shared import Shared
 
 Array = np.ndarray
 DTYPES = ("float32", "float64")
@@ -80,6 +81,7 @@ class MLP:
         self._dw: list[Array] = []
         self._db = [np.empty_like(layer.bias) for layer in self.layers]
         self._plans: dict[int, Plan] = {}
+        self._shared = Shared()
         self._current: Plan | None = None
         self._ran_forward: Plan | None = None
 
@@ -115,8 +117,9 @@ class MLP:
         if plan is None:
             batch = positive("batch", batch)
             plan = Plan(
-                self.layers, self.loss, self.optimizer, self.kernels, batch, self._gradients, self.fused
-            )
+                self.layers, self.loss, self.optimizer, self.kernels, batch, self._gradients, self.fused,
+                self._shared.allocator(),
+            )  # fmt: skip
             while len(self._plans) >= PLANS:
                 del self._plans[next(iter(self._plans))]
         self._plans[batch] = plan
@@ -138,7 +141,12 @@ class MLP:
 
     def evaluate(self, x: Any, y: Any) -> float:
         """The loss on x and y; nothing is learnt."""
-        return self._ready(x, y).evaluate()
+        return self.judge(x, y)[0]
+
+    def judge(self, x: Any, y: Any) -> tuple[float, Array]:
+        """The loss on x and y, and the outputs (batch x d_out): a buffer that what comes next overwrites."""
+        plan = self._ready(x, y)
+        return plan.evaluate(), plan.outputs
 
     def gradients(self, x: Any, y: Any) -> list[Array]:
         """The derivatives of the loss by each of `parameters()`, as new arrays; nothing is updated."""

@@ -28,6 +28,7 @@ from mlp.losses import Loss
 from mlp.operations import Operation, fused
 from mlp.optimizers import Optimizer
 from mlp.recorder import Recorder
+from mlp.shared import Empty
 
 Array = np.ndarray
 Gradients = Sequence[tuple[Array | None, Array]]  # (dW, db) of each layer
@@ -114,14 +115,19 @@ class Plan:
         batch: int,
         gradients: Callable[[bool], Gradients],
         fused: bool = True,
+        empty: Empty = np.empty,
     ) -> None:
-        """gradients: gives dW and db of each layer; asked with False, dW only where it exists already."""
+        """gradients: gives dW and db of each layer; asked with False, dW only where it exists already.
+
+        empty  makes the arrays that hold nothing from one run to the next (see mlp.shared)
+        """
         self.batch = batch
         self._layers, self._loss, self._optimizer, self._kernels = layers, loss, optimizer, kernels
         self._fused, self._gradients = fused, gradients
         self.operations = emit(layers, loss, optimizer, kernels, batch, fused=fused)
         dtype, outputs = layers[0].weight.dtype, layers[-1].weight.shape[1]
-        self._staging = np.empty((batch, layers[0].weight.shape[0]), dtype)
+        self._empty = empty
+        self._staging = empty((batch, layers[0].weight.shape[0]), dtype)
         self._targets = loss.targets(batch, outputs, dtype)
         self._value = np.zeros((), dtype)
         whole = any(operation.op == "update" for operation in self.operations)
@@ -133,11 +139,11 @@ class Plan:
     def _allocate(self, gradients: Gradients) -> list[Buffers]:
         dtype = self._staging.dtype
         widths = [layer.weight.shape[1] for layer in self._layers]
-        turns = [np.empty(self.batch * max(widths), dtype) for _ in range(2)]
+        turns = [self._empty((self.batch * max(widths),), dtype) for _ in range(2)]
         x, below, dx, buffers = self._staging, self._staging, None, []
         for l, (layer, width, (dw, db)) in enumerate(zip(self._layers, widths, gradients)):
-            y = np.empty((self.batch, width), dtype)
-            z = np.empty_like(y) if layer.activation.from_z else y
+            y = self._empty((self.batch, width), dtype)
+            z = self._empty((self.batch, width), dtype) if layer.activation.from_z else y
             dz = turns[l % 2][: self.batch * width].reshape(self.batch, width)
             buffers.append(Buffers(x, y, z, dz, dx, below, dw, db))
             x, below, dx = y, z, dz
@@ -167,6 +173,11 @@ class Plan:
     def x(self) -> Array:
         """The examples (batch x d_in) that the next run reads."""
         return self._buffers[0].x
+
+    @property
+    def outputs(self) -> Array:
+        """The outputs (batch x d_out) of the last run: a buffer that the next one overwrites."""
+        return self._buffers[-1].y
 
     def product(self, operation: Operation) -> Product | None:
         """What a product multiplies, as it is bound now; None for other operations."""
