@@ -18,7 +18,7 @@ from mlp.plan import Bound, Plan
 from mlp.recorder import Recorder
 from mlp.schedules import SCHEDULES, schedule
 from mlp.stopping import EarlyStopping
-from mlp.training import Callback, DivergenceError, History, accuracy, fit
+from mlp.training import Callback, DivergenceError, History, accuracy, check, fit
 
 __all__ = [
     "KINDS",
@@ -39,6 +39,7 @@ __all__ = [
     "Plan",
     "Recorder",
     "accuracy",
+    "check",
     "directional_error",
     "elementwise_error",
     "fit",

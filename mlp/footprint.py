@@ -26,7 +26,7 @@ import numpy as np
 from gemm.epilogue import activation as activation_of
 from mlp.losses import loss as loss_of
 from mlp.model import MLP, widths
-from mlp.optimizers import RULES
+from mlp.optimizers import optimizer as optimizer_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def memory(
     Raises ValueError for names and widths that are none.
     """
     inputs, *outputs = widths(arch)
-    size, rule = np.dtype(dtype).itemsize, RULES[optimizer]
+    size, rule = np.dtype(dtype).itemsize, optimizer_of(optimizer).rule
     weights = size * sum(a * b for a, b in zip((inputs, *outputs), outputs))
     biases = size * sum(outputs)
     whole = rule.function != "sgd" if gradients is None else gradients

@@ -153,6 +153,8 @@ def fit(
     x, y = np.empty_like(x_train[:batch]), np.empty_like(y_train[:batch])
     left_over = examples % batch
     batches = [(x, y)] * (examples // batch) + [(x[:left_over], y[:left_over])] * bool(left_over)
+    for size in dict.fromkeys(len(x_step) for x_step, _ in batches):
+        model.plan(size)  # now, so that no step pays for it
     for callback in callbacks:
         callback.before_training(epochs, len(batches), history)
     try:
@@ -196,6 +198,20 @@ def fit(
         for parameter, kept in zip(model.parameters(), watch.weights):
             np.copyto(parameter, kept)
     return history
+
+
+def check(
+    model: MLP,
+    data: Dataset,
+    batch: int,
+    *,
+    seed: int = 0,
+    validation: float = 0.0,
+    stopping: EarlyStopping | None = None,
+) -> None:
+    """Raise the ValueError that `fit` would raise for data that does not fit; nothing else is done."""
+    _, held, _ = _parts(model, data, batch, validation, seed)
+    _watch(model, stopping, held, data)
 
 
 def _state(
