@@ -332,7 +332,7 @@ def _checked(line: Any) -> Line | str:
         missing += [f"{what}.{name}" for name in WITHIN[what] if name not in inside]
     if missing:
         return f"a {line['kind']} without {missing[0]}"
-    for name in ("seconds", "work"):
+    for name in ("seconds", "work") if line["kind"] != "training" else ():  # that of no step is 0
         if name in line and not (isinstance(line[name], int | float) and line[name] > 0):
             return f"a {line['kind']} whose {name} is {line[name]!r}"
     return line

@@ -1,7 +1,7 @@
 """Train: a network learns on real data while a clock runs. The kernel changes the clock, not the learning.
 
 Each kernel has a process of its own (`bench.timing.training`), as in a sweep: its crash or its thread pool is its
-own, threads are set before it starts, and while one takes its turn of a quarter of a second the others are stopped. So
+own, threads are set before it starts, and while one takes its turn of half a second the others are stopped. So
 what disturbs the machine for a while disturbs all of them. Every product is verified before the first step. There is
 one process of each kernel and so no interval: the seconds of two trainings that differ by little say nothing
 (`gemmlab profile` compares steps).
@@ -25,9 +25,9 @@ from bench.peers import is_peer
 from bench.plans import network
 from bench.plans.plan import Cell, check_memory, frozen, names_in, unfrozen
 from bench.records import SCHEMA, TRAININGS, Interrupted, Line, RunError, not_over_records, now, write_json
-from mlp.mistakes import positive
+from mlp.mistakes import positive, whole
 
-# Seconds that a worker may take for an answer: a turn is a quarter of a second, or one step if that takes longer.
+# Seconds that a worker may take for an answer: a turn is half a second, or one step if that takes longer.
 TIMEOUT_S = 600.0
 
 
@@ -174,7 +174,7 @@ def train(
         raise ValueError("a checkpoint is of one training; train one kernel at a time with it")
     if peers := [kernel for kernel in kernels if is_peer(kernel)]:
         raise ValueError(f"{peers[0]} is a step in another library, which gemmlab times and does not train")
-    epochs, batch = positive("epochs", epochs), positive("batch", batch)
+    epochs, batch, seed = positive("epochs", epochs), positive("batch", batch), whole("seed", seed, 0)
     mlp.schedule(schedule)
     names = {"activation": activation, "loss": loss, "optimizer": optimizer, "dtype": dtype}
     own = mlp.optimizer(optimizer, lr, weight_decay)

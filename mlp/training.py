@@ -14,7 +14,7 @@ import numpy as np
 
 from mlp.checkpoint import restore, save
 from mlp.data import Dataset, held_out
-from mlp.mistakes import positive
+from mlp.mistakes import positive, whole
 from mlp.model import MLP
 from mlp.schedules import Schedule
 from mlp.schedules import schedule as schedule_of
@@ -130,7 +130,7 @@ def fit(
     Raises ValueError for data that does not fit the network or a batch that does not fit the data, and DivergenceError
     when a loss is not finite.
     """
-    epochs, batch = positive("epochs", epochs), positive("batch", batch)
+    epochs, batch, seed = positive("epochs", epochs), positive("batch", batch), whole("seed", seed, 0)
     factor, lr = schedule_of(schedule), model.optimizer.lr
     train, held, test = _parts(model, data, batch, validation, seed)
     watch = _watch(model, stopping, held, data)
