@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bench import compare_command, predict_command, select_command, tune_command
+from bench import compare_command, predict_command, select_command, train_command, tune_command
 from bench.records import Line, Run, finite
 from gemm.commands import Cblas
 
@@ -162,7 +162,12 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         arch: Annotated[str | None, typer.Option(help="Widths (default: one hidden layer of 64).")] = None,
         epochs: Annotated[int, typer.Option()] = 20,
         batch: Annotated[int, typer.Option(help="Examples in a step.")] = 32,
-        kernel: Annotated[str, typer.Option(help="A kernel or a mapping (blas,1=numba-ikj).")] = "blas",
+        kernel: Annotated[
+            list[str] | None,
+            typer.Option(
+                help="A kernel or a mapping (blas,1=numba-ikj); repeated, they are trained in turn."
+            ),
+        ] = None,
         activation: Annotated[str, typer.Option()] = "relu",
         loss: Annotated[str, typer.Option()] = "softmax-cross-entropy",
         optimizer: Annotated[str, typer.Option()] = "sgd",
@@ -176,6 +181,18 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         ] = "constant",
         dtype: Annotated[str, typer.Option()] = "float32",
         seed: Annotated[int, typer.Option()] = 0,
+        validation: Annotated[
+            float, typer.Option(help="Share of the training examples that is held out, as 0.1.")
+        ] = 0.0,
+        patience: Annotated[
+            int | None, typer.Option(help="Stop early: after so many epochs that brought nothing.")
+        ] = None,
+        min_delta: Annotated[
+            float | None, typer.Option(help="Stop early: what an epoch must bring to count (0).")
+        ] = None,
+        watch: Annotated[
+            str | None, typer.Option(help="Stop early: on the validation loss (the default) or accuracy.")
+        ] = None,
         checkpoint: Annotated[
             Path | None, typer.Option(help="Write model and training here (.npz) after every epoch.")
         ] = None,
@@ -183,17 +200,20 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
             bool, typer.Option("--resume", help="Go on from the checkpoint, if it is there.")
         ] = False,
         threads: Annotated[int | None, typer.Option(help="Threads (default: all cores).")] = None,
-        out: Annotated[Path | None, typer.Option(help="Write the history (JSON) here.")] = None,
+        out: Annotated[
+            Path | None, typer.Option(help="Write the whole record (.json) here; gemmlab report draws it.")
+        ] = None,
         cblas: Cblas = None,
         as_json: Json = False,
     ) -> None:
         """Train a network on real data with any kernel: the same learning, another clock."""
         settings = {
-            "epochs": epochs, "batch": batch, "kernel": kernel, "activation": activation, "loss": loss,
-            "optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "schedule": schedule, "dtype": dtype,
-            "seed": seed, "checkpoint": checkpoint, "resume": resume,
+            "epochs": epochs, "batch": batch, "kernels": kernel or ["blas"], "activation": activation,
+            "loss": loss, "optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "schedule": schedule,
+            "dtype": dtype, "seed": seed, "validation": validation, "checkpoint": checkpoint, "resume": resume,
+            "threads": threads, "stopping": train_command.stopping(patience, min_delta, watch),
         }  # fmt: skip
-        _train(data, arch, settings, threads, out, as_json)
+        train_command.run(data, arch, settings, out, as_json)
 
     @app.command()
     def export(
@@ -329,60 +349,6 @@ def _check(kernel: str, timeout: float, random: int, seed: int, as_json: bool) -
             typer.echo(f"  {fault.problem}: it {fault.sentence}  [{fault.rule}]")
     if not verdict.passed:
         raise typer.Exit(1)
-
-
-def _train(
-    data: str,
-    arch: str | None,
-    settings: dict[str, Any],
-    threads: int | None,
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    import gemm
-    from bench.records import RunError, not_over_records
-    from bench.train import Epoch, train
-    from gemm.threads import available_cores
-
-    if threads is not None:
-        if not 1 <= threads <= available_cores():
-            raise ValueError(f"threads = {threads}: this process may use 1 to {available_cores()} cores")
-        gemm.set_threads(threads)
-    if out is not None and not not_over_records(out).absolute().parent.is_dir():
-        raise RunError(f"{out}: its folder does not exist; make it or give another file with --out")
-    if out is not None and (out.exists() and not out.is_file()):  # now: afterwards the training would be lost
-        raise RunError(f"{out}: is no file that could be written; give another with --out")
-
-    told: list[Epoch] = []
-
-    def tell(epoch: Epoch) -> None:
-        if not told:
-            typer.echo("epoch        loss  accuracy      steps")
-        told.append(epoch)
-        accuracy = f"{epoch.test_accuracy:8.2%}" if epoch.test_accuracy is not None else "       -"
-        typer.echo(f"{epoch.epoch:5d}  {epoch.train_loss:10.5f}  {accuracy}  {epoch.seconds:8.3f} s")
-
-    try:
-        training = train(data, arch, **settings, tell=(lambda epoch: None) if as_json else tell)
-    except (ValueError, gemm.KernelUnavailable, OSError):
-        raise
-    except Exception as error:  # a kernel of the user's may raise anything
-        what = f"{type(error).__name__}: {error}"
-        raise ValueError(f"kernel {settings['kernel']!r} failed in training: {what}") from error
-    if out is not None:
-        try:
-            out.write_text(json.dumps(finite(training.record())) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{out}: cannot be written ({error.strerror}); give another file") from error
-    if as_json:
-        _print_json(training.record())
-    else:
-        widths = "-".join(map(str, training.model["arch"]))
-        typer.echo(
-            f"{widths} on {data} with {settings['kernel']}: {training.steps} steps in "
-            f"{training.seconds:.3f} s: the first {training.first_step_s * 1e3:.1f} ms, "
-            f"the others {training.step_s * 1e6:.0f} us each"
-        )
 
 
 def _export(run: Path | None, forms: list[str], out: Path | None, samples: bool, public: bool) -> None:

@@ -14,6 +14,10 @@ A run is a folder: `environment.json`, `plan.json`, `records.jsonl`, and what is
                  instrumented(bool)
     layer        one operation of an instrumented step: model layer op parts phase id kernel m n k
                  flops bytes launch round order steps seconds(per step, mean)
+    training     a network trained on one kernel (a file of its own, bench/train.py): kernel source tuning threads model
+                 status, reason, first_call_s, error_ratio, memory(bytes by part), losses(of each step),
+                 epochs[epoch lr train_loss validation_loss validation_accuracy test_accuracy seconds
+                 cumulative_s], steps(of this process), step_s, seconds, best_epoch, stopped, worker
     cell         the closing line of one kernel on one problem (or one model): kernel source
                  tuning(None, "model", or the hash of block sizes from a file)
                  threads cache via problem | model revision, status, reason, error_ratio, flops, bytes,
@@ -62,8 +66,11 @@ REQUIRED = {
         "bytes",
         "seconds",
     ),
+    "training": ("kernel", "threads", "status", "model", "epochs", "losses"),
     "cell": ("kernel", "threads", "status"),
 }
+# What a file of trainings says that it is.
+TRAININGS = "trainings"
 WITHIN = {"problem": ("m", "n", "k", "dtype"), "model": ("arch", "batch", "dtype")}
 CUT = "cut short"
 
@@ -75,13 +82,13 @@ class RunError(ValueError):
 
 
 class Interrupted(Exception):
-    """Ctrl-C in the middle of a run; the message says where the records are and how to go on.
+    """Ctrl-C in the middle of a run; the message says what is kept, where, and how to go on.
 
     No KeyboardInterrupt any more: command-line libraries make an Abort without a message of those.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"interrupted; what was measured is in {folder}: gemmlab sweep --resume {folder}")
+    def __init__(self, kept: str) -> None:
+        super().__init__(f"interrupted; {kept}")
 
 
 def canonical(value: Any) -> str:
@@ -156,12 +163,14 @@ class Run:
 
 
 def load(run: str | Path) -> Run:
-    """Read a run folder (or its `records.jsonl`).
+    """Read a run folder (or its `records.jsonl`), or a file of trainings (`gemmlab train --out`).
 
     Lines that are cut short or are no records of ours are left out and named in `warnings`; the rest
     is used. Raises RunError where there is nothing to read.
     """
     path = Path(run)
+    if path.suffix == ".json" and path.is_file():
+        return _trainings(path)
     records = path if path.is_file() else path / "records.jsonl"
     folder = records.parent
     if not records.exists():
@@ -189,6 +198,24 @@ def load(run: str | Path) -> Run:
             read[name] = {}
             warnings.append(str(error))
     return Run(folder, read["environment"], read["plan"], lines, warnings)
+
+
+def _trainings(path: Path) -> Run:
+    """A file of trainings as a run: one line for each."""
+    found = read_json(path)
+    if found.get("gemmlab") != TRAININGS:
+        raise RunError(f"{path}: holds no trainings; `gemmlab train --out {path.name}` writes such a file")
+    if found.get("schema") != SCHEMA:
+        raise RunError(f"{path}: is of schema {found.get('schema')!r}, this gemmlab reads {SCHEMA}")
+    lines, warnings, members = [], [], found.get("trainings")
+    for at, member in enumerate(members if isinstance(members, list) else [], start=1):
+        line = _checked(member)
+        if isinstance(line, str):
+            warnings.append(f"{path.name} training {at}: {line}; left out")
+        else:
+            lines.append(line)
+    environment = found.get("environment")
+    return Run(path, environment if isinstance(environment, dict) else {}, {}, lines, warnings)
 
 
 def opened(run: str | Path | Run) -> Run:
@@ -288,6 +315,11 @@ def _parse(text: bytes) -> Line | str:
         line = json.loads(text)
     except (ValueError, RecursionError):
         return CUT if text.startswith(b"{") else "not JSON"
+    return _checked(line)
+
+
+def _checked(line: Any) -> Line | str:
+    """The line, or what is wrong with it."""
     if not isinstance(line, dict) or line.get("kind") not in REQUIRED or "cell" not in line:
         return "not a record of gemmlab's"
     if line.get("schema") != SCHEMA:
@@ -300,7 +332,7 @@ def _parse(text: bytes) -> Line | str:
         missing += [f"{what}.{name}" for name in WITHIN[what] if name not in inside]
     if missing:
         return f"a {line['kind']} without {missing[0]}"
-    for name in ("seconds", "work"):
+    for name in ("seconds", "work") if line["kind"] != "training" else ():  # that of no step is 0
         if name in line and not (isinstance(line[name], int | float) and line[name] > 0):
             return f"a {line['kind']} whose {name} is {line[name]!r}"
     return line

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlp.activations import ACTIVATIONS
 from mlp.architectures import Architecture, architecture, widths
 from mlp.data import Dataset, load
+from mlp.footprint import Memory, memory, memory_of
 from mlp.gradient import directional_error, elementwise_error
 from mlp.losses import LOSSES, weighted
 from mlp.model import MLP
@@ -20,7 +21,8 @@ from mlp.optimizers import OPTIMIZERS, Optimizer, optimizer
 from mlp.plan import Bound, Plan
 from mlp.recorder import Recorder
 from mlp.schedules import SCHEDULES, schedule
-from mlp.training import Callback, DivergenceError, History, accuracy, fit
+from mlp.stopping import EarlyStopping
+from mlp.training import Callback, DivergenceError, History, accuracy, check, fit
 
 if TYPE_CHECKING:
     from mlp.estimators import MLPClassifier, MLPRegressor
@@ -38,19 +40,24 @@ __all__ = [
     "Callback",
     "Dataset",
     "DivergenceError",
+    "EarlyStopping",
     "History",
     "MLPClassifier",
     "MLPRegressor",
+    "Memory",
     "Operation",
     "Optimizer",
     "Plan",
     "Recorder",
     "accuracy",
     "architecture",
+    "check",
     "directional_error",
     "elementwise_error",
     "fit",
     "load",
+    "memory",
+    "memory_of",
     "optimizer",
     "schedule",
     "weighted",

@@ -1,7 +1,8 @@
 """Checkpoints: a model, its optimizer's state and where a training stands, in one file.
 
 An .npz archive of plain arrays (nothing in it is ever executed) and a description in JSON. It is written beside its
-place and then moved there, so that a file of that name is always whole.
+place and then moved there, so that a file of that name is always whole. The weights in it are those after the last
+epoch; with early stopping those of the best one stand beside them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +19,33 @@ import numpy as np
 
 from mlp.model import MLP
 
-FORMAT = 1
-DESCRIPTION = "description"
+FORMAT = 2
+# What zipfile, NumPy and json raise for bytes that are not what was written.
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OSError,
+)  # fmt: skip
+DESCRIPTION, LOSSES = "description", "losses"
+
+Array = np.ndarray
 
 
-def save(model: MLP, path: str | Path, training: dict[str, Any] | None = None) -> None:
-    """Write the model, with what `training` says of how far it is (JSON values)."""
+def save(
+    model: MLP,
+    path: str | Path,
+    training: dict[str, Any] | None = None,
+    *,
+    losses: Sequence[float] = (),
+    best: Sequence[Array] = (),
+) -> None:
+    """Write the model, with what `training` says of how far it is (JSON values).
+
+    losses  of every step so far
+    best    the weights of the best epoch, in the order of `model.parameters()`, where somebody keeps them
+    """
     path = Path(path)
     parameters = model.parameters()
     arrays = {f"parameter-{at}": parameter for at, parameter in enumerate(parameters)}
+    arrays |= {f"best-{at}": kept for at, kept in enumerate(best)} | {LOSSES: np.array(losses, np.float64)}
     for at, parameter in enumerate(parameters):
         for which, state in enumerate(model.optimizer.state_of(parameter)):
             arrays[f"state-{at}-{which}"] = state
@@ -40,47 +61,69 @@ def save(model: MLP, path: str | Path, training: dict[str, Any] | None = None) -
         beside.unlink(missing_ok=True)
 
 
-def restore(model: MLP, path: str | Path) -> dict[str, Any] | None:
-    """Give a model the weights and the optimizer's state of a file; returns what `training` was.
+def restore(model: MLP, path: str | Path, *, best: Sequence[Array] = ()) -> dict[str, Any] | None:
+    """Give a model the weights and the optimizer's state of a file; returns what `training` was, its losses in it.
+
+    best  arrays that take the weights of the best epoch; `model.parameters()` themselves give the model those
 
     Raises ValueError for a file that is no checkpoint, that is damaged, or of another network; the model is then as it
     was. Raises OSError where the file cannot be read.
     """
     path = Path(path)
     try:
-        with path.open("rb") as opened, zipfile.ZipFile(opened):  # numpy leaves what is no archive open
-            arrays = dict(np.load(path, allow_pickle=False))
-        described = json.loads(arrays.pop(DESCRIPTION).tobytes())
-        form, settings = described["format"], described["optimizer"]
-        theirs = described["model"]
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, AttributeError) as error:
+        with (
+            path.open("rb") as opened,
+            zipfile.ZipFile(opened) as archive,
+        ):  # numpy leaves what is no archive open
+            if broken := archive.testzip():
+                raise ValueError(f"{broken} in it is not what was written")
+        with np.load(path, allow_pickle=False) as arrays:
+            described = json.loads(arrays[DESCRIPTION].tobytes())
+            form, settings = described["format"], described["optimizer"]
+            numbers, steps = settings["settings"], settings["steps"]
+            theirs, training = described["model"], described["training"]
+            _compare(path, form, theirs, description(model))
+            if training is not None:
+                training["losses"] = arrays[LOSSES].tolist()
+            parameters = model.parameters()
+            kept = {f"parameter-{at}": parameter for at, parameter in enumerate(parameters)}
+            for at, parameter in enumerate(parameters):
+                state = model.optimizer.state_of(parameter)
+                kept |= {f"state-{at}-{which}": array for which, array in enumerate(state)}
+            kept |= {f"best-{at}": array for at, array in enumerate(best)}
+            if best and "best-0" not in arrays:
+                raise Another(f"{path} holds no weights of a best epoch: its training had no early stopping")
+            # One array at a time, twice: first to look at it, so that nothing has changed where one is wrong.
+            for name, array in kept.items():
+                saved = arrays[name]
+                if saved.shape != array.shape or saved.dtype != array.dtype:
+                    raise ValueError(f"{name} is {saved.dtype} of shape {saved.shape}")
+            if np.shape(numbers) != model.optimizer.settings.shape or not isinstance(steps, int):
+                raise ValueError("the optimizer's settings are not what they should be")
+            for name, array in kept.items():
+                array[...] = arrays[name]
+    except Another:
+        raise
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # no such file, and its like
         raise ValueError(f"{path} is no checkpoint of a network, or it is damaged: {error}") from None
-    if form != FORMAT:
-        raise ValueError(f"{path} is a checkpoint of format {form}; this version reads {FORMAT}")
-    ours = description(model)
-    for what in ours:
-        if theirs.get(what) != ours[what]:
-            raise ValueError(
-                f"{path} is a checkpoint of another network: its {what} is {theirs.get(what)}, not {ours[what]}"
-            )
-    parameters = model.parameters()
-    kept = [
-        (array, arrays.get(name))
-        for at, parameter in enumerate(parameters)
-        for name, array in (
-            (f"parameter-{at}", parameter),
-            *((f"state-{at}-{which}", s) for which, s in enumerate(model.optimizer.state_of(parameter))),
-        )
-    ]
-    if any(
-        saved is None or saved.shape != array.shape or saved.dtype != array.dtype for array, saved in kept
-    ):
-        raise ValueError(f"{path} is damaged: an array is missing, or of another shape or dtype")
-    for array, saved in kept:
-        array[...] = saved
-    model.optimizer.restore(settings["settings"], settings["steps"])
-    training: dict[str, Any] | None = described["training"]
+    model.optimizer.restore(numbers, steps)
     return training
+
+
+class Another(ValueError):
+    """A checkpoint, but not one that this model can go on from."""
+
+
+def _compare(path: Path, form: Any, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    if form != FORMAT:
+        raise Another(f"{path} is a checkpoint of format {form}; this version reads {FORMAT}")
+    for what, value in ours.items():
+        if theirs.get(what) != value:
+            raise Another(
+                f"{path} is a checkpoint of another network: its {what} is {theirs.get(what)}, not {value}"
+            )
 
 
 def description(model: MLP) -> dict[str, Any]:

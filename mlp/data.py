@@ -29,9 +29,11 @@ NAMES = ("digits", "synthetic")
 class Dataset:
     """Examples to learn from and examples to be judged by.
 
-    x_train, x_test   (examples x features), real numbers
-    y_train, y_test   integer labels (examples,), or for a regression targets (examples x outputs)
-    classes           how many classes there are; None for a regression
+    x_train, x_test             (examples x features), real numbers
+    y_train, y_test             integer labels (examples,), or for a regression targets (examples x outputs)
+    classes                     how many classes there are; None for a regression
+    x_validation, y_validation  examples that a training watches itself by; None: none, or a share of those to
+                                learn from (`held_out`)
     """
 
     x_train: Array
@@ -40,6 +42,8 @@ class Dataset:
     y_test: Array
     classes: int | None
     name: str
+    x_validation: Array | None = None
+    y_validation: Array | None = None
 
 
 def load(
@@ -74,6 +78,23 @@ def load(
     if os.path.exists(source):
         raise ValueError(f"{source} is a file; give the folder that holds the four IDX files")
     raise unknown("data", str(source), (*NAMES, "the path of a folder with IDX files"))
+
+
+def held_out(examples: int, share: float, seed: int) -> tuple[Array, Array]:
+    """Rows to learn from and rows to validate on: a share of `examples`, drawn by the seed, whatever their classes.
+
+    The seed's order of the examples in training is drawn by another stream. Raises ValueError for a share that leaves
+    nothing on either side.
+    """
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0 < share < 1:
+        raise ValueError(f"validation is {share!r}; it must be a share between 0 and 1, such as 0.1")
+    count = round(examples * float(share))
+    if not 1 <= count < examples:
+        left = "to validate on" if count < 1 else "to learn from"
+        raise ValueError(f"validation is {share}: of {examples} training examples that leaves none {left}")
+    (stream,) = np.random.default_rng(seed).spawn(1)
+    drawn = stream.permutation(examples)
+    return np.sort(drawn[count:]), np.sort(drawn[:count])
 
 
 def _blobs(examples: int, features: int, classes: int, seed: int) -> tuple[Array, Array]:

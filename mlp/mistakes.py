@@ -19,8 +19,13 @@ def unknown(what: str, given: object, known: Iterable[str]) -> ValueError:
 
 def positive(what: str, value: int) -> int:
     """`value` if it is a whole number from 1; ValueError says which one is not."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{what} is {value!r}; it must be a whole number from 1")
+    return whole(what, value, 1)
+
+
+def whole(what: str, value: int, least: int) -> int:
+    """`value` if it is a whole number from `least`; ValueError says which one is not."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{what} is {value!r}; it must be a whole number from {least}")
     return int(value)
 
 

@@ -19,6 +19,7 @@ from mlp.optimizers import Optimizer
 from mlp.optimizers import optimizer as optimizer_of
 from mlp.plan import Plan, emit
 from mlp.recorder import Recorder
+from mlp.shared import Shared
 
 Array = np.ndarray
 DTYPES = ("float32", "float64")
@@ -91,6 +92,7 @@ class MLP:
             for layer in self.layers
         ]
         self._plans: dict[int, Plan] = {}
+        self._shared = Shared()
         self._current: Plan | None = None
         self._ran_forward: Plan | None = None
 
@@ -130,7 +132,10 @@ class MLP:
         plan = self._plans.pop(batch, None)
         if plan is None:
             batch = positive("batch", batch)
-            plan = Plan(self.layers, self.loss, self.optimizer, self.kernels, batch, self._arrays, self.fused)
+            plan = Plan(
+                self.layers, self.loss, self.optimizer, self.kernels, batch, self._arrays, self.fused,
+                self._shared.allocator(),
+            )  # fmt: skip
             while len(self._plans) >= PLANS:
                 del self._plans[next(iter(self._plans))]
         self._plans[batch] = plan
@@ -152,7 +157,12 @@ class MLP:
 
     def evaluate(self, x: Any, y: Any) -> float:
         """The loss on x and y; nothing is learnt."""
-        return self._ready(x, y).evaluate()
+        return self.judge(x, y)[0]
+
+    def judge(self, x: Any, y: Any) -> tuple[float, Array]:
+        """The loss on x and y, and the outputs (batch x d_out): a buffer that what comes next overwrites."""
+        plan = self._ready(x, y)
+        return plan.evaluate(), plan.outputs
 
     def gradients(self, x: Any, y: Any) -> list[Array]:
         """The derivatives of the loss by each of `parameters()`, as new arrays; nothing is updated."""

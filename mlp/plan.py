@@ -30,6 +30,7 @@ from mlp.losses import Loss
 from mlp.operations import Operation, fused
 from mlp.optimizers import Optimizer
 from mlp.recorder import Recorder
+from mlp.shared import Empty
 
 Array = np.ndarray
 Gradients = Sequence[Sequence[Array | None]]  # of each layer's parameters
@@ -131,15 +132,20 @@ class Plan:
         batch: int,
         gradients: Callable[[bool], Gradients],
         fused: bool = True,
+        empty: Empty = np.empty,
     ) -> None:
-        """gradients: gives those of each layer's parameters; asked with False, of weights only where they exist."""
+        """gradients: gives those of each layer's parameters; asked with False, of weights only where they exist.
+
+        empty  makes the arrays that hold nothing from one run to the next (see mlp.shared)
+        """
         self.batch = batch
         self._layers, self._loss, self._optimizer, self._kernels = layers, loss, optimizer, kernels
         self._fused, self._gradients = fused, gradients
         self.operations = emit(layers, loss, optimizer, kernels, batch, fused=fused)
         first, last = layers[0], layers[-1]
         dtype = first.weight.dtype
-        self._staging = np.empty((batch, first.inputs), dtype)
+        self._empty = empty
+        self._staging = empty((batch, first.inputs), dtype)
         self._targets = loss.targets(batch, last.outputs, dtype)
         self._value = np.zeros((), dtype)
         whole = any(operation.op == "update" for operation in self.operations)
@@ -154,17 +160,17 @@ class Plan:
         dtype, batch = self._staging.dtype, self.batch
         shapes = [(batch * layer.positions, layer.weight.shape[1]) for layer in self._layers]
         lowered = [(batch * layer.positions, layer.weight.shape[0]) for layer in self._layers]
-        turns = [np.empty(max(rows * width for rows, width in shapes), dtype) for _ in range(2)]
+        turns = [self._empty((max(rows * width for rows, width in shapes),), dtype) for _ in range(2)]
         back = [
             rows * width for layer, (rows, width) in zip(self._layers[1:], lowered[1:]) if layer.lowering[1]
         ]
-        taken_back = np.empty(max(back, default=0), dtype)
+        taken_back = self._empty((max(back, default=0),), dtype)
         x, below, dx, buffers = self._staging, self._staging, None, []
         for l, (layer, shape, wide) in enumerate(zip(self._layers, shapes, lowered)):
-            y = np.empty(shape, dtype)
-            z = np.empty_like(y) if layer.activation.from_z else y
+            y = self._empty(shape, dtype)
+            z = self._empty(shape, dtype) if layer.activation.from_z else y
             dz = turns[l % 2][: y.size].reshape(shape)
-            rows = np.empty(wide, dtype) if layer.lowering[0] else x
+            rows = self._empty(wide, dtype) if layer.lowering[0] else x
             drows: Array | None = dx
             if dx is not None and layer.lowering[1]:
                 drows = taken_back[: wide[0] * wide[1]].reshape(wide)
@@ -196,6 +202,11 @@ class Plan:
     def x(self) -> Array:
         """The examples (batch x d_in) that the next run reads."""
         return self._buffers[0].x
+
+    @property
+    def outputs(self) -> Array:
+        """The outputs (batch x d_out) of the last run: a buffer that the next one overwrites."""
+        return self._y
 
     def products(self, operation: Operation) -> tuple[Product, ...]:
         """What an operation multiplies, in order, as it is bound now; nothing unless it is a product."""

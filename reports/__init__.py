@@ -29,7 +29,8 @@ def page(
 ) -> Path:
     """Write the page and return its path.
 
-    out       default: report.html in the run's folder; of several runs, in the current folder
+    out       default: report.html in the run's folder (of a file of trainings, beside it under its name); of several
+              runs, in the current folder
     baseline  the kernel that the speed-ups are against; default: the slowest at each size
     public    leave out host, user and paths
 
@@ -42,7 +43,7 @@ def page(
 
     opened = selection.opened(runs)
     selections = selection.select(opened, baseline, public)
-    path = Path(out) if out else (opened[0].path if len(opened) == 1 else Path()) / "report.html"
+    path = Path(out) if out else _place(opened)
     not_over_records(path)
     text = render(selections, baseline)
     part = path.with_name(f"{path.name}.part")
@@ -54,6 +55,13 @@ def page(
             f"{path}: cannot be written ({error.strerror}); give another file with --out"
         ) from error
     return path
+
+
+def _place(runs: Sequence[Run]) -> Path:
+    if len(runs) > 1:
+        return Path("report.html")
+    path = runs[0].path
+    return path.with_suffix(".html") if path.is_file() else path / "report.html"
 
 
 def figures(runs: Runs, folder: str | Path, baseline: str | None = None, public: bool = False) -> list[Path]:

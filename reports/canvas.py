@@ -92,10 +92,35 @@ class Canvas:
                 color=self.colour("ink"),
             )
         box = (left / self.width, bottom / whole, (self.width - left - right) / self.width, height / whole)
+        return figure, self._axes(figure, box)
+
+    def pair(
+        self, left: float, top: float, right: float, bottom: float, height: float, gap: float
+    ) -> tuple[Figure, Axes, Axes]:
+        """Two pairs of axes of one size, `gap` pixels apart: side by side, on a phone one below the other.
+
+        Margins as of `frame`; the gap has the labels between the two in it.
+        """
+        if self.narrow:
+            figure, first = self.frame(left, top, right, bottom + height + gap, height)
+            x, y, width, tall = first.get_position().bounds
+            box = (x, y - tall * (height + gap) / height, width, tall)
+        else:
+            each = (self.inner - left - gap - right) / 2
+            figure, first = self.frame(left, top, right + gap + each, bottom, height)
+            x, y, width, tall = first.get_position().bounds
+            box = (x + (each + gap) / self.width, y, width, tall)
+        return figure, first, self._axes(figure, box)
+
+    def _axes(self, figure: Figure, box: tuple[float, float, float, float]) -> Axes:
         axes = figure.add_axes(box, facecolor="none")
         axes.tick_params(colors=self.colour("muted"), pad=6)
         axes.spines["bottom"].set_color(self.colour("grid"))
-        return figure, axes
+        return axes
+
+    def across(self, axes: Axes) -> float:
+        """The width of axes in pixels."""
+        return float(axes.get_position().width * self.width)
 
     def tip(self, text: str) -> str:
         """An id for an artist that tells `text` to the pointer."""

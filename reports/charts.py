@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports import libraries, palette, svg, wording
+from reports import curves, libraries, palette, svg, wording
 from reports.against import against
 from reports.against import seen as seen_against
 from reports.canvas import PHONE, SETTINGS, SLIDE, WIDE, Canvas, standalone
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Chart:
     """A figure that can be drawn for any width.
 
-    section  where on the page it belongs: rates, libraries, ladder or step
+    section  where on the page it belongs: rates, libraries, ladder, step or learning
     name     of its file and of the ids in it; unique in a report
     title    what it shows
     caption  one sentence: what to see in it
@@ -118,6 +118,14 @@ def charts(selections: Sequence[Selection], baseline: str | None = None) -> list
                     partial(layers, training, shares=True),
                 )
             )
+        for course in selection.courses:
+            for name, kinds, draw, seen_in in (
+                ("loss", curves.LOSSES, curves.losses, curves.seen_in_losses),
+                ("accuracy", curves.ACCURACIES, curves.accuracies, curves.seen_in_accuracies),
+            ):
+                if course.has(kinds):
+                    title = f"{name.capitalize()} against epochs and seconds: {course.name}{beside}"
+                    found.append(Chart("learning", name, title, seen_in(course), partial(draw, course)))
     return _numbered(found)
 
 

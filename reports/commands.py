@@ -12,10 +12,14 @@ import typer
 def report(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN...", help="Folders of runs; default: the newest in runs/."),
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders of runs, or files of `gemmlab train --out`; default: the newest run in runs/.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The page; default: report.html in the run's folder.")
+        Path | None,
+        typer.Option(help="The page; default: report.html in the run's folder, FILE.html beside FILE.json."),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="KERNEL", help="What speed-ups are against; default: the slowest.")

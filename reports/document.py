@@ -13,6 +13,7 @@ from bench.verdicts import statistics
 from bench.verdicts.best import Best
 from bench.verdicts.statistics import Floor, Profile, Result
 from reports import charts, costs, libraries, palette, remarks, svg, tables, wording
+from reports.curves import Course
 from reports.machine import machine
 from reports.selection import Ladder, Selection, label, ladders, measured, unusual
 from reports.sentences import claims, findings
@@ -21,6 +22,10 @@ STATUS = {"ok": "✓", "skipped": "↷", "unavailable": "○"}  # everything els
 TROUBLE, DOUBT = "✗", "?"
 ENDED = {"narrow": "stopped: narrow enough", "budget": "stopped: no time left"}
 KINDS = ("read", "write", "copy")
+# Columns of the table of trainings.
+LEARNING = (
+    "epochs", "loss", "validation", "right", "test", "in steps", "each", "first call", "memory",
+)  # fmt: skip
 
 
 def render(selections: Sequence[Selection], baseline: str | None = None) -> str:
@@ -59,6 +64,7 @@ def render(selections: Sequence[Selection], baseline: str | None = None) -> str:
         font=svg.STACK,
         profile_columns=tables.PROFILE,
         library_columns=libraries.COLUMNS,
+        learning_columns=LEARNING,
         favoured=libraries.FAVOURED,
     )
 
@@ -123,12 +129,13 @@ def _run(selection: Selection, baseline: str | None, several: bool) -> dict[str,
         for status in dict.fromkeys(c.status for c in cells)
     }
     command = environment.get("command")
+    learners = [line | (line.get("worker") or {}) for line in selection.run.of("training")]
     return {
         "name": selection.name,
         "several": several,
         "time": str(environment.get("time") or "")[:16].replace("T", " "),
         "command": shlex.join(map(str, command)) if isinstance(command, list) else command,
-        "machine": machine(environment, selection.run.of("worker")),
+        "machine": machine(environment, [*selection.run.of("worker"), *learners]),
         "ceilings": _ceilings(selection),
         "floors": [_floor(one) for one in selection.floors],
         "doubts": _doubts(selection),
@@ -138,6 +145,7 @@ def _run(selection: Selection, baseline: str | None, several: bool) -> dict[str,
         "profiles": [
             _profile(one) for training in selection.trainings for one in reversed(training.profiles)
         ],
+        "courses": [_learnt(course) for course in selection.courses],
         "cells": cells,
         "counts": ", ".join(f"{count} {status}" for status, count in counts.items()),
         "troubles": [cell for cell in cells if cell.trouble],
@@ -182,6 +190,29 @@ def _cell(result: Result) -> Cell:
         error_ratio=wording.digits(number(cell.get("error_ratio"))),
         doubts=doubted,
     )
+
+
+def _learnt(course: Course) -> dict[str, Any]:
+    """The table of a network's trainings, kernel by kernel."""
+    rows = []
+    for kernel, line in course.lines.items():
+        last = line["epochs"][-1] if line["epochs"] else {}
+        best = line.get("best_epoch")
+        figures = (
+            f"{len(line['epochs'])}{f' (best {best})' if best else ''}",
+            *(wording.digits(number(last.get(name))) for name in ("train_loss", "validation_loss")),
+            *(wording.percent(number(last.get(name))) for name in ("validation_accuracy", "test_accuracy")),
+            wording.duration(number(line.get("seconds")) if line["epochs"] else None),
+            wording.duration(number(line.get("step_s"))),
+            wording.duration(number(line.get("first_call_s"))),
+            wording.scaled(number((line.get("memory") or {}).get("total")), "B"),
+        )
+        status = str(line["status"])
+        rows.append(
+            {"kernel": kernel, "figures": figures, "status": status, "reason": str(line.get("reason") or ""),
+             "trouble": status not in STATUS}
+        )  # fmt: skip
+    return {"title": course.name, "rows": rows}
 
 
 def _doubts(selection: Selection) -> list[str]:

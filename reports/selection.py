@@ -27,6 +27,7 @@ from bench.verdicts.statistics import (
     speedup,
 )
 from reports import palette, wording
+from reports.curves import Course, courses
 
 Shape = tuple[int, int, int]
 Runs = str | Path | Run | Sequence[str | Path | Run]
@@ -312,6 +313,7 @@ class Selection:
     name    the run's folder, and its host where the runs are of several
     floors  what a kernel against itself came to, by size class and threads
     libraries  a kernel of the lab's against the best of the CBLAS libraries, where the run has both
+    courses    networks that learnt, kernel by kernel
     """
 
     run: Run
@@ -321,11 +323,13 @@ class Selection:
     trainings: list[Training]
     floors: Sequence[Floor] = ()
     libraries: best.Best | None = None
+    courses: Sequence[Course] = ()
 
     @property
     def kernels(self) -> list[str]:
         """Every kernel label, in ladder order."""
         labels = {label for comparison in self.comparisons for label in comparison.cells}
+        labels |= {kernel for course in self.courses for kernel in course.lines}
         return palette.ladder(labels | {label(result) for result in self.results})
 
 
@@ -346,8 +350,9 @@ def _selected(run: Run, several_hosts: bool) -> Selection:
     name = f"{run.path.name} ({host})" if host and several_hosts else run.path.name
     found = results(run)
     return Selection(
-        run, name, found, comparisons(run, found), trainings(run), floors(found), libraries(run, found)
-    )
+        run, name, found, comparisons(run, found), trainings(run), floors(found), libraries(run, found),
+        courses(run),
+    )  # fmt: skip
 
 
 def libraries(run: Run, found: Iterable[Result]) -> best.Best | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bench.verdicts.statistics import Profile, Result, floor_for, speedup
 from reports import palette, remarks, wording
+from reports.curves import Course
 from reports.selection import Comparison, Selection, Training, label, ladders, told_apart
 
 LIBRARIES = ("blas", "cblas", "torch", "cublas", "dask")  # someone else's GEMM inside
@@ -44,6 +45,7 @@ def claims(selection: Selection) -> list[Finding]:
         comparison = selection.comparisons[0]
         found += [_winner(comparison), _left_on_the_table(comparison)]
     found += [_step(training, selection) for training in selection.trainings[:1]]
+    found += [_course(course) for course in selection.courses[:1]]
     return [finding for finding in found if finding]
 
 
@@ -198,6 +200,22 @@ def _step(training: Training, selection: Selection) -> Finding:
         f"and the costliest operation is {_costliest(fast)}.",
         tuple(rests),
     )
+
+
+def _course(course: Course) -> Finding | None:
+    """What a network has learnt, and on which kernel in the least time."""
+    if not course.learnt:
+        return None
+    clocks = {kernel: float(line["seconds"]) for kernel, line in course.learnt.items()}
+    fast = min(clocks, key=lambda kernel: clocks[kernel])
+    right = course.points(fast, "test_accuracy")
+    reached = f" and labels {wording.percent(right[-1][2])} of the test examples right" if right else ""
+    sentence = (
+        f"{course.name}: {wording.plural(len(course.learnt[fast]['epochs']), 'epoch')} take "
+        f"{wording.duration(clocks[fast])} in steps with {fast}{reached}"
+    )
+    others = [f"{wording.duration(clocks[kernel])} with {kernel}" for kernel in clocks if kernel != fast]
+    return Finding(f"{sentence}; {wording.listed(others)}." if others else f"{sentence}.", ())
 
 
 def _costliest(profile: Profile) -> str:

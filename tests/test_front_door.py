@@ -225,6 +225,53 @@ MISTAKES = {
     "large batch": (["train", "--batch", "100000"], "batch is 100000, more than the"),
     "epochs": (["train", "--epochs", "0"], "epochs"),
     "divergence": (["train", "--lr", "1e30", "--epochs", "2"], "the loss became"),
+    "negative epochs": (["train", "--epochs", "-3"], "epochs is -3; it must be a whole number from 1"),
+    "a width of 0": (["train", "--arch", "64-0-10"], "arch '64-0-10' has a width of 0"),
+    "a learning rate": (["train", "--lr", "nan"], "lr is nan; the learning rate must be a positive number"),
+    "a seed": (["train", "--seed", "-1"], "seed is -1; it must be a whole number from 0"),
+    "a schedule": (["train", "--schedule", "cosin"], "did you mean 'cosine'?"),
+    "a share": (["train", "--validation", "1.5"], "validation is 1.5; it must be a share between 0 and 1"),
+    "a share of nothing": (["train", "--validation", "0.0001"], "that leaves none to validate on"),
+    "patience": (["train", "--patience", "0"], "patience is 0; it must be a whole number from 1"),
+    "what to watch": (["train", "--patience", "2", "--watch", "los"], "did you mean 'loss'?"),
+    "a watch without patience": (["train", "--watch", "loss"], "--watch goes with --patience"),
+    "watching nothing": (
+        ["train", "--patience", "2", "--watch", "accuracy"],
+        "there is no validation part; hold a share out with validation",
+    ),
+    "a peer to train": (["train", "--kernel", "peer:numpy"], "gemmlab times and does not train"),
+    "a checkpoint of two": (
+        ["train", "--kernel", "blas", "--kernel", "numba-ikj", "--checkpoint", "a.npz"],
+        "a checkpoint is of one training",
+    ),
+    "a checkpoint nowhere": (["train", "--checkpoint", "none/a.npz"], "none/a.npz: the folder of this"),
+    "a checkpoint of another network": (
+        ["train", "--arch", "64-8-10", "--checkpoint", "net.npz", "--resume"],
+        "net.npz is a checkpoint of another network: its arch is 64-10, not 64-8-10",
+    ),
+    "a checkpoint cut short": (
+        ["train", "--arch", "64-10", "--checkpoint", "cut.npz", "--resume"],
+        "cut.npz is no checkpoint of a network, or it is damaged",
+    ),
+    "resume from nothing": (["train", "--resume"], "resume goes on from a checkpoint"),
+    "IDX of NaN": (
+        ["train", "--data", "nan"],
+        "nan in row 3, column 2 of the train examples of nan; every value must be a finite number",
+    ),
+    "IDX of no examples": (
+        ["train", "--data", "empty"],
+        "empty/train-images-idx3-ubyte has the shape (0, 2, 2)",
+    ),
+    "IDX of other labels": (
+        ["train", "--data", "floats"],
+        "one whole number from 0 for each image is expected",
+    ),
+    "IDX labels of few outputs": (
+        ["train", "--data", "labels", "--arch", "4-2"],
+        "labels has 8 classes, the network 4-2 2 outputs; the last width must be at least 8",
+    ),
+    "out without an ending": (["train", "--out", "a.txt"], "a.txt: a record of trainings is JSON"),
+    "report of another JSON": (["report", "old/plan.json"], "old/plan.json: holds no trainings"),
     "IDX cut short": (["train", "--data", "idx"], "train-images-idx3-ubyte"),
     "out is a run's": (["train", "--out", "old/records.jsonl"], "holds a run's measurements"),
     "report over a run": (["report", "old", "--out", "old/plan.json"], "plan.json"),
@@ -397,6 +444,36 @@ def test_compare_exits_with_1_only_for_what_is_slower_than_allowed(
     assert json.loads(out)["pairs"][0]["ratio"]["value"] == pytest.approx(1 / slower, rel=1e-3)
 
 
+def _idx_folders(folder):
+    """Images of 2 x 2 with something wrong in each folder."""
+    import numpy as np
+
+    from mlp import idx
+
+    images, labels = np.ones((6, 2, 2), np.float32), np.arange(6, dtype=np.uint8) % 2
+    with_nan, wide = images.copy(), labels.copy()
+    with_nan[3, 1, 0], wide[5] = np.nan, 7
+    wrong = {
+        "nan": (with_nan, labels),
+        "empty": (images[:0], labels[:0]),
+        "floats": (images, labels + np.float32(0.5)),
+        "labels": (images, wide),
+    }
+    for name, (x, y) in wrong.items():
+        (folder / name).mkdir()
+        for part, (xs, ys) in {"train": (x, y), "t10k": (images, labels)}.items():
+            idx.write(folder / name / f"{part}-images-idx3-ubyte", xs)
+            idx.write(folder / name / f"{part}-labels-idx1-ubyte", ys)
+
+
+def _checkpoints(folder):
+    import mlp
+    from mlp.checkpoint import save
+
+    save(mlp.MLP("64-10"), folder / "net.npz")
+    (folder / "cut.npz").write_bytes((folder / "net.npz").read_bytes()[:-200])
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_gets_one_sentence_and_exit_code_2(gemmlab_says, tmp_path, mistake):
     """On stderr, never a traceback; nothing is left behind."""
@@ -406,6 +483,8 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(gemmlab_says, tmp_path, mis
     (tmp_path / "idx").mkdir()
     for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (tmp_path / "idx" / f"{part}-ubyte").write_bytes(b"\0\0\x08\x03\0\0\0\x02\0\0")
+    _idx_folders(tmp_path)
+    _checkpoints(tmp_path)
     (tmp_path / "odd.py").write_text("def raising(a, b, c):\n    raise KeyError('no')\n")
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "records.jsonl").touch()

@@ -177,9 +177,9 @@ def ceiling_memory() -> int:
 def memory(cells: Iterable[Cell]) -> int:
     """Bytes that the largest group of cells needs at once, over all its workers.
 
-    Each holds A, B and C, hot or in as many copies as cold calls rotate over, and one of each group has a twin
-    for A/A. One at a time verifies: with operands of its own, float64 copies and integers. Beside them lie the
-    reference with its bound, and the buffer of the ceilings.
+    Each holds A, B and C, hot or in as many copies as cold calls rotate over (or what a network takes, see
+    mlp.footprint), and one of each group has a twin for A/A. One at a time verifies: with operands of its own,
+    float64 copies and integers. Beside them lie the reference with its bound, and the buffer of the ceilings.
     """
     groups: dict[Any, list[tuple[int, int]]] = {}
     for cell in cells:
@@ -200,9 +200,13 @@ def _held_and_needed(cell: Cell) -> tuple[int, int]:
         needed = held + 20 * operands + 40 * p.batch * p.m * p.n
         return held + (cold.memory(p) if cell.cache == "cold" else 0), needed
     model = dict(cell.model)
-    widths = mlp.widths(model["arch"])
-    weights = sum(a * b for a, b in zip(widths, widths[1:]))
-    return 8 * (3 * weights + 6 * model["batch"] * sum(widths)), 0
+    kinds = {name: model[name] for name in ("activation", "loss", "optimizer", "dtype") if name in model}
+    held = mlp.memory(
+        model["arch"], model["batch"], gradients=True, best=bool(model.get("best")), **kinds
+    ).total
+    layers = [shape.sizes for shape in mlp.architecture(model["arch"]).shapes]
+    numbers = [each.weights + model["batch"] * (each.lowered + each.activations) for each in layers]
+    return held, 40 * (max(numbers) + model["batch"] * mlp.widths(model["arch"])[0])
 
 
 def names_in(kernel: str) -> list[str]:

@@ -96,7 +96,7 @@ def _go(
     try:
         return _Engine(plan, folder, progress or Silent(), writer, before).run()
     except KeyboardInterrupt:
-        raise Interrupted(folder) from None
+        raise Interrupted(f"what was measured is in {folder}: gemmlab sweep --resume {folder}") from None
 
 
 class _Engine:

@@ -455,13 +455,21 @@ class TrainingStep:
         self.rng = np.random.default_rng(seed)
         self.x, self.y = batch_for(model, self.rng)
 
-    def open(self, sample_s: float) -> dict[str, Any]:
-        """Verify every product of a step by all three rules, then calibrate. Raises Wrong, Meddled."""
+    def verify(self) -> tuple[float, float]:
+        """Every product of a step by all three rules: seconds of the first step, and the largest error ratio.
+
+        Raises Wrong.
+        """
         start = perf_counter_ns()
         self._step()
         first = (self.building_ns + perf_counter_ns() - start) / 1e9
         worst = self._verify()
         self._verify_exact()
+        return first, worst
+
+    def open(self, sample_s: float) -> dict[str, Any]:
+        """Verify, then calibrate. Raises Wrong, Meddled."""
+        first, worst = self.verify()
         self._step()
         self.loops, seconds = loops_for(partial(clock, self._step), sample_s)
         operations = self.model.operations(len(self.x))

@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bench.isolation.processes import PIPE_CLOSED, one_line
 
@@ -22,31 +22,51 @@ def main() -> None:
     """Answer requests until the pipe closes."""
     _die_with_parent()
     _die_first()
-    requests, answers = (os.fdopen(int(at), mode) for at, mode in zip(sys.argv[1:3], ("r", "w")))
+    pipe = Pipe(*(os.fdopen(int(at), mode) for at, mode in zip(sys.argv[1:3], ("r", "w"))))
     # Ctrl-C goes to the whole terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    host = Host()
+    host = Host(pipe)
     try:
-        for line in requests:
-            request = json.loads(line)
-            token = {"token": request.pop("token")}
+        while (request := pipe.hear()) is not None:
             try:
                 answer = host.answer(request)
             except BaseException as error:  # noqa: BLE001 - whatever a kernel raises becomes its record
                 answer = _failure(error)
-            answers.write(json.dumps(answer | token) + "\n")
-            answers.flush()
+            pipe.tell(answer)
     except (OSError, ValueError):  # no pipe any more, or somebody else's file in its place
         os._exit(PIPE_CLOSED)
+
+
+class Pipe:
+    """To the parent: a request, an answer, and so on in turn."""
+
+    def __init__(self, requests: IO[str], answers: IO[str]) -> None:
+        self._requests, self._answers, self._token = requests, answers, ""
+
+    def hear(self) -> dict[str, Any] | None:
+        """The next request; None when there will be none."""
+        line = self._requests.readline()
+        if not line:
+            return None
+        request: dict[str, Any] = json.loads(line)
+        self._token = request.pop("token")
+        return request
+
+    def tell(self, answer: dict[str, Any]) -> None:
+        self._answers.write(json.dumps(answer | {"token": self._token}) + "\n")
+        self._answers.flush()
 
 
 class Host:
     """Holds the subject that is open."""
 
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+
     subject: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do one request: {"do": hello | find | pilot | open | sample | close, ...}."""
+        """Do one request: {"do": hello | find | pilot | open | sample | close | train, ...}."""
         return {"status": "ok"} | getattr(self, "_" + request.pop("do"))(**request)
 
     def _hello(self, ceiling: bool) -> dict[str, Any]:
@@ -109,6 +129,17 @@ class Host:
 
     def _sample(self) -> dict[str, Any]:
         return self.subject.sample()
+
+    def _train(self, **what: Any) -> dict[str, Any]:
+        """One request of many answers: each but the last says `more`, and any request has it go on."""
+        from bench.timing.training import learn
+
+        return {"more": False} | learn(pause=self._pause, **what)
+
+    def _pause(self, answer: dict[str, Any]) -> None:
+        self._pipe.tell({"status": "ok", "more": True} | answer)
+        if self._pipe.hear() is None:
+            os._exit(PIPE_CLOSED)
 
     def _close(self) -> dict[str, Any]:
         self.subject = None

@@ -13,6 +13,23 @@ from gemm.program import Call, chain
 Array = np.ndarray
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How many numbers a layer has.
+
+    weights, biases   parameters with two dimensions, and with one
+    activations       of an example, between the layer's steps or places too
+    lowered           of an example, in rows that the layer makes of its own; 0 where it reads x as it lies
+    taken_back        as many again for their derivative, unless the layer is the first
+    """
+
+    weights: int
+    biases: int
+    activations: int
+    lowered: int = 0
+    taken_back: int = 0
+
+
 @dataclass
 class Buffers:
     """One layer's arrays in one plan; of the dtype of the weights, C-contiguous (but x, as a user gives it).

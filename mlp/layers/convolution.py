@@ -28,7 +28,8 @@ import gemm
 from gemm.epilogue import Activation
 from mlp import native
 from mlp.activations import initial_variance
-from mlp.layers.buffers import Array, Buffers, Call
+from mlp.blocks import normal
+from mlp.layers.buffers import Array, Buffers, Call, Sizes
 from mlp.layers.dense import Dense
 from mlp.operations import Operation
 from mlp.optimizers import Optimizer
@@ -67,6 +68,13 @@ class Window:
         down, across = self.places
         return down * across * self.filters
 
+    @property
+    def sizes(self) -> Sizes:
+        down, across = self.places
+        seen = self.size * self.size * self.channels
+        lowered = down * across * seen
+        return Sizes(seen * self.filters, self.filters, self.outputs, lowered, lowered)
+
     def __str__(self) -> str:
         stride = f"/{self.stride}" if self.stride > 1 else ""
         return f"conv{self.size}x{self.filters}{stride}" + (f"+{self.padding}" if self.padding else "")
@@ -75,8 +83,8 @@ class Window:
         """Random weights, zero biases (mlp.activations.initial_variance, of what a number takes part in)."""
         seen = self.size * self.size
         variance = initial_variance(activation, seen * self.channels, seen * self.filters)
-        weight = rng.standard_normal((seen * self.channels, self.filters)) * np.sqrt(variance)
-        return Convolution(weight.astype(dtype), np.zeros(self.filters, dtype), activation, self)
+        weight = normal(rng, (seen * self.channels, self.filters), np.sqrt(variance), dtype)
+        return Convolution(weight, np.zeros(self.filters, dtype), activation, self)
 
 
 @dataclass(frozen=True, eq=False)

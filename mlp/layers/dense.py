@@ -25,7 +25,8 @@ from gemm.epilogue import Activation, Epilogue
 from mlp import native
 from mlp.activations import bind, initial_variance
 from mlp.assignment import Assignment
-from mlp.layers.buffers import Array, Buffers, Call, Product, together
+from mlp.blocks import normal
+from mlp.layers.buffers import Array, Buffers, Call, Product, Sizes, together
 from mlp.operations import Operation, elementwise, product
 from mlp.optimizers import Optimizer
 
@@ -37,14 +38,18 @@ class Full:
     inputs: int
     outputs: int
 
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(self.inputs * self.outputs, self.outputs, self.outputs)
+
     def __str__(self) -> str:
         return str(self.outputs)
 
     def layer(self, activation: Activation, rng: np.random.Generator, dtype: np.dtype) -> Dense:
         """Random weights, zero biases (mlp.activations.initial_variance)."""
         variance = initial_variance(activation, self.inputs, self.outputs)
-        weight = rng.standard_normal((self.inputs, self.outputs)) * np.sqrt(variance)
-        return Dense(weight.astype(dtype), np.zeros(self.outputs, dtype), activation)
+        weight = normal(rng, (self.inputs, self.outputs), np.sqrt(variance), dtype)
+        return Dense(weight, np.zeros(self.outputs, dtype), activation)
 
 
 @dataclass(frozen=True, eq=False)

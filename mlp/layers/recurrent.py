@@ -28,7 +28,8 @@ from gemm.epilogue import Activation, Epilogue
 from mlp import native
 from mlp.activations import SOFTMAX, bind, initial_variance
 from mlp.assignment import Assignment
-from mlp.layers.buffers import Array, Buffers, Call, Product, together
+from mlp.blocks import normal
+from mlp.layers.buffers import Array, Buffers, Call, Product, Sizes, together
 from mlp.layers.dense import Dense
 from mlp.operations import Operation, product
 from mlp.optimizers import Optimizer
@@ -56,6 +57,11 @@ class Sequence:
     def outputs(self) -> int:
         return self.hidden * (self.steps if self.whole else 1)
 
+    @property
+    def sizes(self) -> Sizes:
+        weights = (self.features + self.hidden) * self.hidden
+        return Sizes(weights, self.hidden, self.steps * self.hidden, self.inputs * self.given)
+
     def __str__(self) -> str:
         return f"rnn{self.hidden}"
 
@@ -65,11 +71,11 @@ class Sequence:
         if activation is SOFTMAX:
             raise ValueError("softmax is no activation for a recurrent layer; take tanh, relu or another")
         variance = initial_variance(activation, self.features, self.hidden)
-        weight = rng.standard_normal((self.features, self.hidden)) * np.sqrt(variance)
+        weight = normal(rng, (self.features, self.hidden), np.sqrt(variance), dtype)
         q, r = np.linalg.qr(rng.standard_normal((self.hidden, self.hidden)))
         feedback = q * np.sign(np.diag(r))
         zeros = np.zeros(self.hidden, dtype)
-        return Recurrent(weight.astype(dtype), zeros, activation, feedback.astype(dtype), self)
+        return Recurrent(weight, zeros, activation, feedback.astype(dtype), self)
 
 
 @dataclass(frozen=True, eq=False)

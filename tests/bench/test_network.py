@@ -1,4 +1,4 @@
-"""Networks under the clock: profiles that add up, training that only changes its clock."""
+"""Networks under the clock: profiles that add up."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import pytest
 import bench
 from bench.plans import network
 from bench.timing.subjects import TrainingStep, Wrong
-from bench.train import train
 
 QUICK = {"launches": 2, "rounds": 2, "sample_s": 0.01, "more_s": 0.0}
 
@@ -121,18 +120,3 @@ def test_a_network_that_cannot_be_is_one_sentence(change, match):
     with pytest.raises(ValueError, match=match) as raised:
         network.cells(**asked)
     assert "\n" not in str(raised.value)
-
-
-def test_training_is_the_same_on_any_kernel_but_for_its_clock():
-    """float64: the same losses to 1e-10; every epoch with its seconds."""
-    runs = [
-        train("digits", "64-16-10", epochs=2, batch=64, lr=0.5, dtype="float64", kernel=kernel)
-        for kernel in ("blas", "numba-blocked")
-    ]
-    np.testing.assert_allclose(runs[0].losses, runs[1].losses, rtol=1e-10)
-    for run in runs:
-        assert [epoch.epoch for epoch in run.epochs] == [1, 2]
-        assert all(epoch.seconds > 0 for epoch in run.epochs)
-        assert 0 < run.first_step_s <= run.seconds
-        assert run.step_s == pytest.approx((run.seconds - run.first_step_s) / (len(run.losses) - 1))
-        assert run.epochs[-1].test_accuracy > 0.5

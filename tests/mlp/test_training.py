@@ -50,8 +50,8 @@ class Log(mlp.Callback):
     def after_step(self, step, loss):
         self.events.append(("step", step, loss))
 
-    def after_epoch(self, epoch, train_loss, test_accuracy):
-        self.events.append(("epoch", epoch, train_loss, test_accuracy))
+    def after_epoch(self, epoch, history):
+        self.events.append(("epoch", epoch, history.train_loss[-1], history.test_accuracy[-1]))
 
 
 def test_callbacks_hear_of_every_step_and_epoch_and_the_history_holds_the_same(data):
@@ -111,6 +111,58 @@ def test_divergence_says_at_which_step_and_what_to_try_and_keeps_the_steps_befor
     assert all(np.isfinite(e.value.history.losses))
 
 
+def changed(data, **parts):
+    """The data with another array in the place of one; or with (row, column, value) changed in it."""
+    made = {}
+    for name, value in parts.items():
+        if isinstance(value, tuple):
+            *at, value_at = value
+            value = getattr(data, name).astype(np.result_type(getattr(data, name), type(value_at)))
+            value[tuple(at)] = value_at
+        made[name] = value
+    return replace(data, **made)
+
+
+BAD_DATA = [
+    ({"x_train": (41, 3, np.nan)}, "^nan in row 41, column 3 of the train examples of synthetic; every value must be"),
+    ({"x_train": (99, 0, -np.inf)}, "^-inf in row 99, column 0 of the train examples"),
+    ({"x_test": (7, 5, np.inf)}, "^inf in row 7, column 5 of the test examples"),
+    ({"x_train": (3, 2, np.float64(1e300))}, r"^1e\+300 too large for float32 in row 3, column 2 of the train"),
+    ({"x_train": np.full((100, 6), "a")}, "train examples of <U1; the network takes real numbers"),
+    ({"x_train": np.ones((100, 6), complex)}, "train examples of complex128; the network takes real numbers"),
+    ({"x_train": np.zeros((0, 6)), "y_train": np.zeros(0, int)}, "synthetic has no training examples"),
+    ({"y_train": np.zeros(100)}, r"y is float64 of shape \(100,\); softmax-cross-entropy takes integer labels"),
+    ({"y_train": np.full(100, "cat")}, "y is <U3 of shape .* takes integer labels"),
+    ({"y_train": np.zeros((100, 3), int)}, r"y is int64 of shape \(100, 3\)"),
+    ({"y_train": (17, 3)}, "^train examples of synthetic: label 3 in row 17 of y is out of range; labels run"),
+    ({"y_test": (4, 9)}, "^test examples of synthetic: label 9 in row 4 of y"),
+]  # fmt: skip
+
+
+def test_a_target_that_is_no_number_is_named(data):
+    """Of a regression too; its test part is not looked at."""
+    targets = np.ones((100, 2))
+    line = replace(data, y_train=targets, y_test=np.full((25, 2), np.nan), classes=None)
+    model = mlp.MLP([6, 2], loss="squared-error")
+    assert mlp.fit(model, line, epochs=1, batch=30).test_accuracy == [None]
+    targets[60, 1] = np.nan
+    with pytest.raises(ValueError, match="nan in row 60, column 1 of the targets of the train examples"):
+        mlp.fit(model, line, epochs=1, batch=30)
+
+
+def test_what_is_wrong_is_found_however_far_down_it_is():
+    """The data is looked at in blocks; the row is that of the whole."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40_000, 20)).astype(np.float32), rng.integers(0, 3, 40_000)
+    data = mlp.Dataset(x, y, x[:9], y[:9], 3, "long")
+    y[39_990] = 3
+    with pytest.raises(ValueError, match="label 3 in row 39990 of y"):
+        mlp.fit(mlp.MLP([20, 3]), data, epochs=1, batch=100)
+    x[39_000, 19] = np.nan
+    with pytest.raises(ValueError, match="nan in row 39000, column 19"):
+        mlp.fit(mlp.MLP([20, 3]), data, epochs=1, batch=100)
+
+
 def test_bad_input_is_refused_before_the_first_step(data):
     model = mlp.MLP([6, 3])
     for options, sentence in [
@@ -122,6 +174,7 @@ def test_bad_input_is_refused_before_the_first_step(data):
         ({"data": replace(data, y_train=data.y_train[1:])}, "100 train examples and 99 labels"),
         ({"data": replace(data, x_test=data.x_test[:, 1:])}, r"test examples of shape \(25, 5\)"),
         ({"data": replace(data, y_train=data.y_train - 1)}, "label -1 in row"),
+        *(({"data": changed(data, **parts)}, sentence) for parts, sentence in BAD_DATA),
     ]:
         before = model.layers[0].weight.copy()
         with pytest.raises(ValueError, match=sentence):
