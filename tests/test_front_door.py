@@ -36,7 +36,7 @@ def gemmlab_says(monkeypatch, capsys, tmp_path):
 def test_the_commands_are_those_of_the_design():
     """As many as there are so far."""
     assert COMMANDS == [
-        "check", "compare", "export", "kernels", "machine", "profile", "report", "sweep", "train",
+        "check", "compare", "explore", "export", "kernels", "machine", "profile", "report", "sweep", "train",
         "tune",
     ]  # fmt: skip
 
@@ -219,6 +219,14 @@ MISTAKES = {
     "arch in words": (["profile", "--arch", "64-wide-10"], "64-wide-10"),
     "batch": (["profile", "--batch", "0"], "batch: 0 is no size"),
     "activation": (["profile", "--activation", "rely"], "did you mean 'relu'?"),
+    "a factor": (["explore", "--only", "widht"], "unknown factor 'widht'; did you mean 'width'?"),
+    "no factor": (["explore", "--only", ","], "--only is empty"),
+    "a factor's value": (["explore", "--batches", "1:9:2"], "'1:9:2' is no range"),
+    "a factor that is none": (["explore", "--arch", "64-10", "--only", "depth"], "64-10 has no hidden layer"),
+    "another plan to explore": (
+        ["explore", "--resume", "small"],
+        "finish it with gemmlab sweep --resume small",
+    ),
     "loss": (["train", "--loss", "hinged"], "hinged"),
     "optimizer": (["train", "--optimizer", "sgdd"], "did you mean 'sgd'?"),
     "data": (["train", "--data", "digts"], "did you mean 'digits'?"),
