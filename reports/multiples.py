@@ -154,8 +154,8 @@ def _curve(
 
 
 def _turning(axes: Axes, canvas: Canvas, turned: Turn, places: dict[int, float]) -> None:
-    """GEMV and GEMM above the curve, either side of where one has become the other."""
-    if turned.at is None or turned.at is turned.least:
+    """GEMV and GEMM above the curve, either side of where one has become the other; nothing where that is its end."""
+    if turned.at is None or places[id(turned.at)] in (min(places.values()), max(places.values())):
         return
     edge = places[id(turned.at)]
     where = canvas.pixels(axes)
@@ -166,8 +166,7 @@ def _turning(axes: Axes, canvas: Canvas, turned: Turn, places: dict[int, float])
         canvas.text(axes, edge - 6, 4, "GEMV", "muted", size=SMALL, ha="right")
     words = f"GEMM from {factors.shown(turned.at.value)}"
     fits = edge + 6 + extent(words, SMALL) < axes.bbox.width
-    canvas.text(axes, edge + 6 if fits else axes.bbox.width, 4, words if fits else "GEMM", "muted", size=SMALL,
-                ha="left" if fits else "right")  # fmt: skip
+    canvas.text(axes, edge + 6, 4, words if fits else "GEMM", "muted", size=SMALL)
 
 
 def _rows(

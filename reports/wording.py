@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bench.plans.network import DEFAULTS
 from bench.verdicts.statistics import Interval
 
 NOTHING = "–"
 # What of a network goes without saying.
-USUAL = {"activation": "relu", "loss": "softmax-cross-entropy", "optimizer": "sgd"}
+USUAL = {name: DEFAULTS[name] for name in ("activation", "loss", "optimizer")}
 
 
 def digits(value: float | None, places: int = 3) -> str:

@@ -441,6 +441,25 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+def test_an_exploration_ends_with_a_table_what_was_found_and_a_page(gemmlab_says, tmp_path):
+    """A finished one is resumed in no time, and says the same as JSON."""
+    small = ["--arch", "12-6-3", "--batch", "8", "--kernel", "blas", "--threads", "1"]
+    few = ["--batches", "1,2", "--launches", "2", "--rounds", "1"]
+    code, out, _ = gemmlab_says("explore", *small, *few, "--out", "run")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("What affects the cost of 12-6-3, batch 8, float32, blas, 1 thread")
+    assert [line.split()[0] for line in lines if line.startswith(" ")][1:] == ["1", "2", "8"]
+    assert lines[-2:] == ["records: run", "report:  run/report.html"]
+    assert (tmp_path / "run" / "report.html").exists()
+    code, out, _ = gemmlab_says("explore", "--resume", "run", "--json")
+    assert code == 0
+    (factor,) = json.loads(out)["exploration"]["factors"]
+    assert factor["factor"] == "batch"
+    assert [one["base"] for one in factor["values"]] == [False, False, True]
+    assert all(one["step_s"]["n"] == 2 for one in factor["values"])
+
+
 def test_an_export_goes_to_stdout_and_what_is_left_out_to_stderr(gemmlab_says, tmp_path):
     """The newest run; a file's name where a file was written."""
     gemmlab_says("sweep", "--kernels", "blas,cublas", "--sizes", "8", "--launches", "1", "--rounds", "1")

@@ -114,8 +114,6 @@ def refused(base: Line, factor: str) -> str:
             )
         if len(arch) < 3:
             return f"{factor} is not varied: {'-'.join(map(str, arch))} has no hidden layer"
-    if factor == "threads" and available_cores() == 1:
-        return "threads are not varied: this process may use one core"
     return ""
 
 

@@ -178,6 +178,8 @@ def exploration(run: Run, found: Sequence[Result] | None = None) -> Exploration 
     named, cells = run.plan.get("factors"), run.plan.get("cells")
     if not isinstance(named, dict) or not named or not isinstance(cells, list) or not cells:
         return None
+    if not cells[0].get("model") or not all(isinstance(values, list) for values in named.values()):
+        return None  # a plan is a file that anybody may have edited
     found = results(run) if found is None else found
     steps = [result for result in found if result.model]
     start = factors.base_of(cells[0])

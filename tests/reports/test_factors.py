@@ -129,6 +129,19 @@ def test_few_and_many_values_are_readable_too(
     assert_readable(figure)
 
 
+@WIDTHS
+@pytest.mark.parametrize("best", [4, 512, 1024])
+def test_where_gemv_becomes_gemm_is_marked_wherever_that_is(made: Explored, best: int, width: float) -> None:
+    """Near an end of the curve as well; at its very end nothing is."""
+    run = made(
+        {"batch": [1, 2, 4, 64, 512, 1024]},
+        seconds=lambda what: 1e-5 * (b := what["model"]["batch"]) * (1 if b >= best else 2),
+    )
+    ((_, figure, _), *_) = drawn(run, width)
+    assert_readable(figure)
+    assert ("GEMV" in [words for words, _ in texts(figure)]) == (best < 1024)
+
+
 def test_every_factor_has_a_panel_that_marks_the_base(whole_exploration: Run) -> None:
     """A ring in each, at the base's time: on the dashed line."""
     ((chart, figure, _), *_) = drawn(whole_exploration, charts.WIDE)
