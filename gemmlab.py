@@ -31,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 gemm.commands.register(app)
-bench.commands.register(app, show=reports.show, show_comparison=reports.show_comparison)
+bench.commands.register(app, show=reports.show, show_comparison=reports.show_comparison, draw=reports.page)
 reports.commands.register(app)
 
 # The main job's network: small enough for digits. Its products are a sweep's default: the ladder's sizes.

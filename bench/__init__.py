@@ -2,9 +2,10 @@
 
 run = bench.sweep(kernels=["blas", "numba-blocked"], sizes=[64, 256])
 run = bench.profile(arch=[784, 512, 512, 10], batch=128, kernels=["blas"])
+run = bench.explore("784-512-512-10", 128, only=["width", "batch"])
 run = bench.load("runs/20260101-120000-sweep")
 run.frame()                        every line in one pandas frame
-bench.results(run), bench.speedup(base, other), bench.profiles(run)
+bench.results(run), bench.speedup(base, other), bench.profiles(run), bench.exploration(run)
 bench.compare("blas", "numba-blocked", run), bench.compare(one, other)
 bench.compare(["cblas:openblas", "cblas:mkl"], "numba-micro", run)     against the best of several
 bench.steps(["numba-ikj", "numba-blocked", "numba-micro"], run)        each against the one before
@@ -46,6 +47,8 @@ __all__ = [
     "Run",
     "RunError",
     "compare",
+    "exploration",
+    "explore",
     "export",
     "floors",
     "load",
@@ -60,6 +63,10 @@ __all__ = [
     "steps",
     "sweep",
 ]
+
+
+# What the settings of an exploration are where nobody says: some forty cells in three minutes.
+EXPLORE = {"sample_s": 0.05, "rounds": 3, "cell_s": 10.0}
 
 
 def sweep(
@@ -142,6 +149,43 @@ def profile(
     return engine.start(whole, out, stem="profile", progress=progress)
 
 
+def explore(
+    arch: Sequence[int] | str = "784-512-512-10",
+    batch: int = 128,
+    kernel: str = "numba-micro",
+    *,
+    threads: int | None = None,
+    only: Sequence[str] = (),
+    values: Mapping[str, Sequence[Any]] | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    settings: dict[str, Any] | None = None,
+    **model: Any,
+) -> Run:
+    """Time a network's training step, and what it becomes when one thing at a time is changed.
+
+    arch, batch, kernel, threads, model   the base, as of `profile`, but for a learning rate so small that nothing
+              is learnt
+    only      the factors to vary (bench.plans.factors.FACTORS); default: those that have values, or else all
+    values    factor -> its values, in place of the usual ones: {"batch": [1, 32], "width": ["64:1024:*2"]}
+    settings  as of `sweep`; by default those of EXPLORE, and without a budget precision quick
+
+    All variants are sampled in turn with the base; `exploration` says what came of it. Raises ValueError for what
+    cannot be varied, gemm.UnknownKernel, RunError.
+    """
+    from bench.plans import axes, factors, network, plan
+    from bench.timing import engine
+
+    settings = EXPLORE | (settings or {})
+    if not settings.keys() & {"precision", "launches", "budget_s"}:
+        settings["precision"] = "quick"
+    (base,) = network.cells(arch, batch, [kernel], threads, **({"lr": factors.LR} | model))
+    # A round is as long as all variants together: what was disturbed in it is left out, and no other round is begun.
+    varied = factors.plan(base, only, values) | {"more_s": 0.0}
+    whole = plan.Plan(**varied, **axes.settings(settings, "explore"))
+    return engine.start(whole, out, stem="explore", progress=progress)
+
+
 def compare(
     base: str | Path | Run | Sequence[str],
     new: str | Path | Run,
@@ -199,6 +243,10 @@ def __getattr__(name: str) -> Any:
         from bench.verdicts import statistics
 
         return getattr(statistics, name)
+    if name == "exploration":
+        from bench.verdicts.exploration import exploration
+
+        return exploration
     if name == "export":
         from bench.exchange.interchange import export
 

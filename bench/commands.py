@@ -1,4 +1,4 @@
-"""The commands of this room: check, sweep, compare, profile, train, export, machine, tune, predict, select.
+"""The commands of this room: check, sweep, compare, profile, explore, predict, train, export, machine, tune, select.
 
 Each is a function of the library first (`bench.sweep`, ...); here flags become arguments and results become
 text. Tables of records are drawn by `show`, which the front door brings along: this room does not draw.
@@ -13,28 +13,34 @@ from typing import Annotated
 
 import typer
 
-from bench import compare_command, predict_command, select_command, train_command, tune_command
+from bench import (
+    compare_command,
+    explore_command,
+    predict_command,
+    select_command,
+    train_command,
+    tune_command,
+)
+from bench.flags import Budget, CellSeconds, Json, Launches, Out, Precision, Resume, Rounds
 from bench.records import Line, Run, finite
 from gemm.commands import Cblas
 
 Show = Callable[[Run], None]
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: a new one in runs/).")]
 Threads = Annotated[str | None, typer.Option(help="Threads, as 1,2 or 1,all (default: all cores).")]
-Precision = Annotated[
-    str | None, typer.Option(help="quick, default or precise: 3, 6 or 12 launches, or 24 if still wide.")
-]
-Launches = Annotated[int | None, typer.Option(help="Launches, in place of --precision.")]
-Rounds = Annotated[int | None, typer.Option(help="Samples of each cell in each launch (5).")]
-Budget = Annotated[float | None, typer.Option(help="Seconds: as many launches, of 3, 6, 12 or 24, as fit.")]
 
 
-def register(app: typer.Typer, show: Show, show_comparison: compare_command.ShowComparison) -> None:
-    """Add this room's commands to the front door; `show(run)` and `show_comparison(found)` print tables."""
+def register(
+    app: typer.Typer,
+    show: Show,
+    show_comparison: compare_command.ShowComparison,
+    draw: explore_command.Draw,
+) -> None:
+    """Add this room's commands to the front door; `show` and `show_comparison` print tables, `draw` writes a page."""
     compare_command.register(app, show_comparison)
     predict_command.register(app)
     select_command.register(app)
+    explore_command.register(app, show, draw)
     tune_command.register(app)
 
     @app.command()
@@ -91,12 +97,10 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         precision: Precision = None,
         launches: Launches = None,
         rounds: Rounds = None,
-        cell_seconds: Annotated[
-            float | None, typer.Option(help="Skip cells predicted to take longer than this (30).")
-        ] = None,
+        cell_seconds: CellSeconds = None,
         budget: Budget = None,
         out: Out = None,
-        resume: Annotated[Path | None, typer.Option(help="Finish this run; takes no other flags.")] = None,
+        resume: Resume = None,
         cblas: Cblas = None,
         as_json: Json = False,
     ) -> None:
@@ -141,6 +145,7 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
         precision: Precision = None,
         launches: Launches = None,
         rounds: Rounds = None,
+        cell_seconds: CellSeconds = None,
         out: Out = None,
         cblas: Cblas = None,
         as_json: Json = False,
@@ -151,7 +156,9 @@ def register(app: typer.Typer, show: Show, show_comparison: compare_command.Show
 
         run = bench.profile(
             arch, batch, kernel or ["blas"], threads=threads, out=out, progress=live(),
-            settings=chosen_settings(precision or "quick", {"launches": launches, "rounds": rounds}),
+            settings=chosen_settings(
+                precision or "quick", {"launches": launches, "rounds": rounds, "cell_s": cell_seconds}
+            ),
             activation=activation, loss=loss, optimizer=optimizer, dtype=dtype, data=data,
         )  # fmt: skip
         _print_run(run, show, as_json)

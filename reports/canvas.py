@@ -112,6 +112,15 @@ class Canvas:
             box = (x + (each + gap) / self.width, y, width, tall)
         return figure, first, self._axes(figure, box)
 
+    def panel(
+        self, figure: Figure, sheet: Axes, left: float, top: float, width: float, height: float
+    ) -> Axes:
+        """Further axes, a box in pixels right and down of the top left corner of `sheet`."""
+        whole, box = figure.bbox, sheet.bbox
+        x, y = box.x0 + left, box.y1 - top - height
+        box_of = (x / whole.width, y / whole.height, width / whole.width, height / whole.height)
+        return self._axes(figure, box_of)
+
     def _axes(self, figure: Figure, box: tuple[float, float, float, float]) -> Axes:
         axes = figure.add_axes(box, facecolor="none")
         axes.tick_params(colors=self.colour("muted"), pad=6)

@@ -9,13 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports import curves, libraries, palette, svg, wording
+from reports import curves, factors, libraries, palette, svg, wording
 from reports.against import against
 from reports.against import seen as seen_against
 from reports.canvas import PHONE, SETTINGS, SLIDE, WIDE, Canvas, standalone
 from reports.climb import climb
 from reports.cold import cold, pairs, seen
 from reports.layers import layers
+from reports.multiples import multiples
+from reports.multiples import seen as seen_in_multiples
 from reports.rates import rates
 from reports.roofline import roofline, under_roofs
 from reports.selection import Comparison, Ladder, Selection, Training, label, ladders
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 class Chart:
     """A figure that can be drawn for any width.
 
-    section  where on the page it belongs: rates, libraries, ladder, step or learning
+    section  where on the page it belongs: rates, explored, libraries, ladder, step or learning
     name     of its file and of the ids in it; unique in a report
     title    what it shows
     caption  one sentence: what to see in it
@@ -94,6 +96,17 @@ def charts(selections: Sequence[Selection], baseline: str | None = None) -> list
         for pair in pairs(selection.comparisons):
             title = f"Cold against hot: {pair.hot.name}{beside}"
             found.append(Chart("rates", "cold", title, seen(pair), partial(cold, pair)))
+        if (explored := selection.explored) and explored.ranked():
+            title = f"What affects the cost of {factors.base(explored)}{beside}"
+            found.append(
+                Chart(
+                    "explored",
+                    "explored",
+                    title,
+                    seen_in_multiples(explored),
+                    partial(multiples, explored),
+                )
+            )
         if (best := selection.libraries) and best.totals:
             title = f"{libraries.title(best)}{beside}"
             found.append(Chart("libraries", "libraries", title, seen_against(best), partial(against, best)))

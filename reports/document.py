@@ -12,7 +12,7 @@ from bench.records import number
 from bench.verdicts import statistics
 from bench.verdicts.best import Best
 from bench.verdicts.statistics import Floor, Profile, Result
-from reports import charts, costs, libraries, palette, remarks, svg, tables, wording
+from reports import charts, costs, factors, libraries, palette, remarks, svg, tables, wording
 from reports.curves import Course
 from reports.machine import machine
 from reports.selection import Ladder, Selection, label, ladders, measured, unusual
@@ -65,6 +65,8 @@ def render(selections: Sequence[Selection], baseline: str | None = None) -> str:
         profile_columns=tables.PROFILE,
         library_columns=libraries.COLUMNS,
         learning_columns=LEARNING,
+        factor_columns=(*factors.COLUMNS, factors.FURTHER),
+        factors_say=factors.SAYS,
         favoured=libraries.FAVOURED,
     )
 
@@ -141,6 +143,7 @@ def _run(selection: Selection, baseline: str | None, several: bool) -> dict[str,
         "doubts": _doubts(selection),
         "doubted": sum(bool(cell.doubts) for cell in cells),
         "libraries": _libraries(selection.libraries),
+        "explored": _explored(selection),
         "ladders": [_ladder(one) for group in selection.comparisons for one in ladders(group, baseline)],
         "profiles": [
             _profile(one) for training in selection.trainings for one in reversed(training.profiles)
@@ -260,6 +263,38 @@ def _libraries(best: Best | None) -> dict[str, Any] | None:
             for setting in best.settings
         ],
         "left_out": [*libraries.left_out(best), *libraries.doubts(best)],
+    }
+
+
+def _explored(selection: Selection) -> dict[str, Any] | None:
+    """What affects the cost of a network: a table for each factor."""
+    found = selection.explored
+    if found is None:
+        return None
+    known = [
+        one
+        for one in selection.floors
+        if (one.size_class, one.threads) == ("step", found.base.result.threads)
+    ]
+    return {
+        "factors": [
+            (
+                factors.title(factor),
+                [
+                    (
+                        factors.shown(variant.value),
+                        factors.figures(variant),
+                        factors.verdict(variant),
+                        variant.is_base,
+                        "; ".join(sentence for _, sentence in remarks.doubts(variant.result)),
+                    )
+                    for variant in factor.variants
+                ],
+            )
+            for factor in found.factors
+        ],
+        "floors": [f"{remarks.floor(one)}." for one in known],
+        "left_out": found.left_out,
     }
 
 

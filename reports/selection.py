@@ -14,6 +14,7 @@ from bench.records import opened as opened_run
 from bench.verdicts import best
 from bench.verdicts.bounds import bandwidths
 from bench.verdicts.compare import FASTER, SLOWER, verdict
+from bench.verdicts.exploration import Exploration, exploration
 from bench.verdicts.statistics import (
     Floor,
     Interval,
@@ -291,10 +292,10 @@ class Training:
     profiles: list[Profile]
 
 
-def trainings(run: Run) -> list[Training]:
+def trainings(run: Run, found: Iterable[Profile]) -> list[Training]:
     """The profiles of a run, grouped by model and threads."""
     groups: dict[str, list[Profile]] = {}
-    for profile in profiles(run):
+    for profile in found:
         if measured(profile.result) and profile.step > 0:
             key = canonical([profile.result.model, profile.result.threads])
             groups.setdefault(key, []).append(profile)
@@ -314,6 +315,7 @@ class Selection:
     floors  what a kernel against itself came to, by size class and threads
     libraries  a kernel of the lab's against the best of the CBLAS libraries, where the run has both
     courses    networks that learnt, kernel by kernel
+    explored   what affects the cost of a network, where the run varied that; its trainings are then the base's alone
     """
 
     run: Run
@@ -324,6 +326,7 @@ class Selection:
     floors: Sequence[Floor] = ()
     libraries: best.Best | None = None
     courses: Sequence[Course] = ()
+    explored: Exploration | None = None
 
     @property
     def kernels(self) -> list[str]:
@@ -349,9 +352,10 @@ def _selected(run: Run, several_hosts: bool) -> Selection:
     host = run.environment.get("host")
     name = f"{run.path.name} ({host})" if host and several_hosts else run.path.name
     found = results(run)
+    explored = exploration(run, found)
+    steps = trainings(run, explored.profiles if explored else profiles(run, found))
     return Selection(
-        run, name, found, comparisons(run, found), trainings(run), floors(found), libraries(run, found),
-        courses(run),
+        run, name, found, comparisons(run, found), steps, floors(found), libraries(run, found), courses(run), explored,
     )  # fmt: skip
 
 

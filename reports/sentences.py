@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.verdicts.statistics import Profile, Result, floor_for, speedup
-from reports import palette, remarks, wording
+from reports import factors, remarks, wording
 from reports.curves import Course
 from reports.selection import Comparison, Selection, Training, label, ladders, told_apart
 
@@ -40,6 +40,8 @@ def findings(selections: Sequence[Selection]) -> list[str]:
 
 def claims(selection: Selection) -> list[Finding]:
     """The findings of one run."""
+    if selection.explored:
+        return [Finding(f"{sentence}.", rests) for sentence, rests in factors.claims(selection.explored)]
     found: list[Finding | None] = []
     if selection.comparisons:
         comparison = selection.comparisons[0]
@@ -180,9 +182,6 @@ def _step(training: Training, selection: Selection) -> Finding:
     """How long a step takes with the fastest kernel, how much of it is products, what costs most."""
     fast, slow = training.profiles[-1], training.profiles[0]
     rests = [fast.result]
-    products = math.fsum(
-        row.share for row in fast.rows if palette.kind(row.op, row.parts) in palette.PRODUCTS
-    )
     sentence = (
         f"A training step of {training.name} takes {wording.duration(fast.step)} with {label(fast.result)}"
     )
@@ -196,7 +195,7 @@ def _step(training: Training, selection: Selection) -> Finding:
     if not fast.rows:
         return Finding(f"{sentence}.", tuple(rests))
     return Finding(
-        f"{sentence}: {wording.percent(products)} of it is matrix products, "
+        f"{sentence}: {wording.percent(fast.products.value)} of it is matrix products, "
         f"and the costliest operation is {_costliest(fast)}.",
         tuple(rests),
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records import Run
 from bench.verdicts.statistics import Profile, Result, Row
-from reports import alike, costs, remarks, wording
+from reports import alike, costs, factors, remarks, wording
 from reports.selection import Comparison, Ladder, label, ladders, measured, select
+from reports.sentences import findings
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -96,7 +97,8 @@ def profile(profile: Profile) -> Group:
 
 
 def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
-    """Print a run's tables: every comparison with its first ladder, every training step.
+    """Print a run's tables: every comparison with its first ladder, every training step; where factors were varied,
+    what came of that, and the sentences that a reader wants to have seen.
 
     brief  of each network only the fastest kernel's step
     """
@@ -110,8 +112,15 @@ def show(run: Run, baseline: str | None = None, brief: bool = False) -> None:
         for first in ladders(comparison, baseline)[:1]:
             console.print(ladder(first, told))
             told |= set(notes(first))
+    if selected.explored:
+        console.print(factors.table(selected.explored))
+        for finding in findings([selected]):
+            console.print(finding, markup=False, soft_wrap=True)
+        console.print()
     if (doubted := doubts(selected.results)) is not None:
         console.print(doubted)
+    if selected.explored:
+        return
     for result in selected.results:
         if result.model and not measured(result):
             console.print(

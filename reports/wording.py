@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bench.plans.network import DEFAULTS
 from bench.verdicts.statistics import Interval
 
 NOTHING = "–"
+# What of a network goes without saying.
+USUAL = {name: DEFAULTS[name] for name in ("activation", "loss", "optimizer")}
 
 
 def digits(value: float | None, places: int = 3) -> str:
@@ -102,10 +105,12 @@ def shape(m: Any, n: Any, k: Any) -> str:
 
 
 def architecture(model: dict[str, Any]) -> str:
-    """784-512-10, batch 128, float32."""
+    """784-512-10, batch 128, float32; what is not as usual besides: gelu, hinge, adam."""
     arch = "-".join(str(width) for width in model.get("arch") or ())
     rest = [f"batch {model['batch']}"] if model.get("batch") else []
-    return ", ".join([arch or "model", *rest, *([model["dtype"]] if model.get("dtype") else [])])
+    rest += [model["dtype"]] if model.get("dtype") else []
+    odd = (model.get(name) for name in USUAL if model.get(name) != USUAL[name])
+    return ", ".join([arch or "model", *rest, *filter(None, odd)])
 
 
 def plural(count: int, noun: str) -> str:

@@ -36,7 +36,7 @@ def gemmlab_says(monkeypatch, capsys, tmp_path):
 def test_the_commands_are_those_of_the_design():
     """As many as there are so far."""
     assert COMMANDS == [
-        "check", "compare", "export", "kernels", "machine", "predict", "profile", "report", "select",
+        "check", "compare", "explore", "export", "kernels", "machine", "predict", "profile", "report", "select",
         "sweep", "train", "tune",
     ]  # fmt: skip
 
@@ -219,6 +219,14 @@ MISTAKES = {
     "arch in words": (["profile", "--arch", "64-wide-10"], "64-wide-10"),
     "batch": (["profile", "--batch", "0"], "batch: 0 is no size"),
     "activation": (["profile", "--activation", "rely"], "did you mean 'relu'?"),
+    "a factor": (["explore", "--only", "widht"], "unknown factor 'widht'; did you mean 'width'?"),
+    "no factor": (["explore", "--only", ","], "--only is empty"),
+    "a factor's value": (["explore", "--batches", "1:9:2"], "'1:9:2' is no range"),
+    "a factor that is none": (["explore", "--arch", "64-10", "--only", "depth"], "64-10 has no hidden layer"),
+    "another plan to explore": (
+        ["explore", "--resume", "small"],
+        "finish it with gemmlab sweep --resume small",
+    ),
     "loss": (["train", "--loss", "hinged"], "hinged"),
     "optimizer": (["train", "--optimizer", "sgdd"], "did you mean 'sgd'?"),
     "data": (["train", "--data", "digts"], "did you mean 'digits'?"),
@@ -536,6 +544,25 @@ def test_a_network_that_could_not_be_timed_says_why(gemmlab_says):
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_an_exploration_ends_with_a_table_what_was_found_and_a_page(gemmlab_says, tmp_path):
+    """A finished one is resumed in no time, and says the same as JSON."""
+    small = ["--arch", "12-6-3", "--batch", "8", "--kernel", "blas", "--threads", "1"]
+    few = ["--batches", "1,2", "--launches", "2", "--rounds", "1"]
+    code, out, _ = gemmlab_says("explore", *small, *few, "--out", "run")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("What affects the cost of 12-6-3, batch 8, float32, blas, 1 thread")
+    assert [line.split()[0] for line in lines if line.startswith(" ")][1:] == ["1", "2", "8"]
+    assert lines[-2:] == ["records: run", "report:  run/report.html"]
+    assert (tmp_path / "run" / "report.html").exists()
+    code, out, _ = gemmlab_says("explore", "--resume", "run", "--json")
+    assert code == 0
+    (factor,) = json.loads(out)["exploration"]["factors"]
+    assert factor["factor"] == "batch"
+    assert [one["base"] for one in factor["values"]] == [False, False, True]
+    assert all(one["step_s"]["n"] == 2 for one in factor["values"])
 
 
 def test_an_export_goes_to_stdout_and_what_is_left_out_to_stderr(gemmlab_says, tmp_path):

@@ -1,8 +1,8 @@
 """The plan: the list of cells that will be run, how often and how long, and the memory that they need.
 
 A cell is one kernel on one problem (or one model) with one thread count, its operands in the caches or not. Cells
-that share all but the kernel form a group: they are timed in turn, round by round. (`bench.plans.axes` makes cells from
-what a user writes.)
+that share all but the kernel form a group: they are timed in turn, round by round. Where factors are varied around a
+base, all cells are one group. (`bench.plans.axes`, `network` and `factors` make cells from what a user writes.)
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Cell:
 
     @property
     def group(self) -> tuple[Any, ...]:
-        """Cells with the same key are timed in turn."""
+        """Cells with the same key are timed in turn, unless the plan has all in one (`Plan.group`)."""
         return (self.threads, self.problem or self.model, self.cache)
 
     @property
@@ -102,6 +102,8 @@ class Plan:
     twin       the kernel that gets a second process, for A/A (where it is not in a group, the fastest there);
                None: no A/A, and so no verdict
     groups     name -> its shapes as `Shape.text` writes them: the rows of a table that is made of this run
+    factors    name -> the values that it has one after the other, while all else is as in the first cell, the base
+               (`bench.plans.factors`)
     trees      revision -> {"root": the folder that its workers import from, "python": its interpreter}
     """
 
@@ -117,7 +119,12 @@ class Plan:
     seed: int = 0
     twin: str | None = "blas"
     groups: dict[str, list[str]] = field(default_factory=dict)
+    factors: dict[str, list[Any]] = field(default_factory=dict)
     trees: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def group(self, cell: Cell) -> tuple[Any, ...]:
+        """Cells with the same key are timed in turn."""
+        return () if self.factors else cell.group
 
     def record(self) -> Line:
         cells = [cell.identity for cell in self.cells]
@@ -140,6 +147,8 @@ class Plan:
                 raise TypeError(f"{value!r} is no whole number")
         if not all(isinstance(members, list) for members in dict(self.groups).values()):
             raise TypeError("groups of no shapes")
+        if not all(isinstance(values, list) for values in dict(self.factors).values()):
+            raise TypeError("factors of no values")
         if not all(isinstance(tree, dict) for tree in dict(self.trees).values()):
             raise TypeError("trees of no revision")
 
@@ -159,9 +168,9 @@ class Plan:
             ) from error
 
 
-def check_memory(cells: Iterable[Cell]) -> None:
+def check_memory(cells: Iterable[Cell], group: Callable[[Cell], Any] = lambda cell: cell.group) -> None:
     """Refuse, before anything is allocated, what needs more memory than there is. Raises ValueError."""
-    needed, free = memory(cells), available_memory()
+    needed, free = memory(cells, group), available_memory()
     if needed > 0.9 * free:
         raise ValueError(
             f"the largest problem needs about {needed / 2**30:.1f} GiB over all its workers and "
@@ -174,7 +183,7 @@ def ceiling_memory() -> int:
     return stream_size(last_cache())
 
 
-def memory(cells: Iterable[Cell]) -> int:
+def memory(cells: Iterable[Cell], group: Callable[[Cell], Any] = lambda cell: cell.group) -> int:
     """Bytes that the largest group of cells needs at once, over all its workers.
 
     Each holds A, B and C, hot or in as many copies as cold calls rotate over (or what a network takes, see
@@ -183,7 +192,7 @@ def memory(cells: Iterable[Cell]) -> int:
     """
     groups: dict[Any, list[tuple[int, int]]] = {}
     for cell in cells:
-        groups.setdefault(cell.group, []).append(_held_and_needed(cell))
+        groups.setdefault(group(cell), []).append(_held_and_needed(cell))
     totals = [
         sum(held for held, _ in one) + max(held for held, _ in one) + max(needed for _, needed in one)
         for one in groups.values()

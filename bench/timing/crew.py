@@ -104,7 +104,9 @@ class Crew:
         """
         if member.kernel == CEILING:
             return {}
-        what = repr((member.kernel, member.threads, member.revision))
+        # Where threads are but one factor of many, nobody waits for the same code to be compiled for each of them.
+        threads = None if self.plan.factors else member.threads
+        what = repr((member.kernel, threads, member.revision))
         folder = self.scratch / "compiled" / hashlib.sha256(what.encode()).hexdigest()[:12]
         if folder.exists():
             self.anew.discard(member)

@@ -2,6 +2,7 @@
 
     for each launch:                            fresh workers, one per kernel: the unit of the statistics
         for each thread count, each problem:    one kernel has a second worker, its twin, for A/A
+                                                (where factors are varied around a base: all cells together)
             each kernel opens it: verified by the three rules, first call timed, loops calibrated
             for each round:                     kernels in random order, within about 10x of each other,
                 one sample of each              the machine's ceilings among them
@@ -28,7 +29,8 @@ from typing import Any
 from bench.host.environment import caches, environment
 from bench.host.witness import FIGURES
 from bench.isolation import trial
-from bench.isolation.processes import Gone, undisturbed
+from bench.isolation.processes import Gone, Worker, undisturbed
+from bench.peers import is_peer
 from bench.plans.plan import DECLARED, Cell, Plan, check_memory, names_in, unfrozen
 from bench.records import (
     Interrupted,
@@ -57,8 +59,14 @@ TELLING_S = 0.01
 # Where rounds were disturbed there are more, until as many are undisturbed as were planned: up to so many times as
 # many, and for the plan's `more_s`.
 MOST = 3
+# What is done in a turn of a round beside sampling a ceiling, which goes by the ceiling's name.
+SAMPLE, TWIN = "sample", "twin"
+Turn = tuple[str, Cell]
 # Calls on a problem before the first sample: verification, first call, calibration.
 CALLS_TO_OPEN = 5
+# The same of a training step (rules 2 and 3 multiply each of its products three times), and the steps of a sample that
+# holds but one: one that is not counted, one without and one with the recorder, one that is verified.
+STEPS_TO_OPEN, STEPS_IN_SAMPLE = 8, 4
 
 
 def start(
@@ -66,7 +74,7 @@ def start(
     progress: Progress | None = None,
 ) -> Run:  # fmt: skip
     """Run a plan into a new folder. ValueError where memory does not suffice, RunError for the folder."""
-    check_memory(plan.cells)
+    check_memory(plan.cells, plan.group)
     folder = new_folder(out, stem)
     try:
         writer = Writer(folder, folder.name)  # first: it refuses a run that somebody else is writing
@@ -84,7 +92,7 @@ def resume(folder: str | Path, progress: Progress | None = None) -> Run:
         raise RunError(f"{folder}: holds no plan.json, so there is nothing to resume")
     before = load(path) if (path / "records.jsonl").exists() else None
     plan = Plan.from_record(read_json(path / "plan.json"))
-    check_memory(plan.cells)
+    check_memory(plan.cells, plan.group)
     with restored(plan.trees) as plan.trees:  # their folders went with the process that made them
         return _go(plan, path, progress, Writer(path, path.name), before)
 
@@ -114,6 +122,7 @@ class _Engine:
         self.writer = writer
         self.scratch = tempfile.TemporaryDirectory(prefix="gemmlab-")
         self.crew = Crew(plan, Path(self.scratch.name))
+        self.hosts: dict[str, Worker | None] = {}  # cell id -> the worker that it is open in
         self.references = References(Path(self.scratch.name), plan.seed)
 
     def run(self) -> Run:
@@ -168,31 +177,34 @@ class _Engine:
     # One launch
 
     def _launch(self, launch: int, groups: list[Group]) -> None:
-        for threads in dict.fromkeys(cells[0].threads for _, cells in groups):
-            chosen = [(key, cells) for key, cells in groups if cells[0].threads == threads]
+        for counts in dict.fromkeys(_threads(cells) for _, cells in groups):
+            chosen = [(key, cells) for key, cells in groups if _threads(cells) == counts]
             members = {_member(cell): None for _, cells in chosen for cell in cells}
-            members |= {member._replace(twin=True): None for member in members if self._has_twin(member)}
-            self.crew.start([*members, Member(CEILING, threads)])
+            members |= {
+                _member(cell, twin=True): None for _, cells in chosen for cell in self._twins(cells)[:1]
+            }
+            self.crew.start([*members, *(Member(CEILING, count) for count in counts)])
             for key, cells in chosen:
                 self._group(launch, key, cells)
             self.crew.dismiss()
 
-    def _has_twin(self, member: Member) -> bool:
-        """Likely: a worker that is started now, with the others, and not when it is first asked."""
-        return not member.revision and member.kernel == self.plan.twin
+    def _twins(self, cells: list[Cell]) -> list[Cell]:
+        """The cells of the kernel that is to have a twin: the first of a group has it."""
+        return [cell for cell in cells if cell.kernel == self.plan.twin and not cell.revision]
 
     def _group(self, launch: int, key: Any, cells: list[Cell]) -> None:
         at = self.references.path(cells[0])
         ready = [cell for cell in cells if self._open(launch, cell, at)]
         twin = self._open_twin(key, ready, at)
-        for cluster in _alike(ready, self.ledger.opened):
+        clusters = [ready] if self.plan.factors else _alike(ready, self.ledger.opened)
+        for cluster in clusters:
             self._rounds(launch, cluster, twin if twin in cluster else None)
         for cell in ready:
-            if cell.id not in self.ledger.closed:
-                self._ask(cell, do="close")
+            if cell.id not in self.ledger.closed and self._hosted(cell):
+                self._ask(cell, do="close", cell=cell.id)
         if twin:
             with suppress(Gone):
-                self.crew.ask(_member(twin, twin=True), do="close")
+                self.crew.ask(_member(twin, twin=True), do="close", cell=twin.id)
 
     def _open(self, launch: int, cell: Cell, reference_at: str | None) -> bool:
         """Have the cell's worker verify and calibrate; False if the cell is closed instead."""
@@ -206,10 +218,16 @@ class _Engine:
         answer = self._ask(cell, **self._to_open(cell, reference_at))
         if answer is None:
             return False
+        self.hosts[cell.id] = self.crew.workers.get(_member(cell))
         self.ledger.note(cell, answer, compiled_anew=_member(cell) in self.crew.anew)
-        self.rates[cell.kernel, cell.threads].append((answer["flops"], answer["seconds"]))
+        if cell.problem:
+            self.rates[cell.kernel, cell.threads].append((answer["flops"], answer["seconds"]))
         self._describe(_member(cell), launch)
         return True
+
+    def _hosted(self, cell: Cell) -> bool:
+        """False once its process has ended: another of its kernel's cells, open in it as well, may have done that."""
+        return self.crew.workers.get(_member(cell)) is self.hosts.get(cell.id)
 
     def _to_open(self, cell: Cell, reference_at: str | None) -> Line:
         what: Line
@@ -218,17 +236,16 @@ class _Engine:
             what = {"what": "problem", "problem": problem, "cache": cell.cache, "reference_at": reference_at}
         else:
             what = {"what": "model", "model": unfrozen(cell.model)}
-        common = {"kernel": cell.kernel, "seed": self.plan.seed, "sample_s": self.plan.sample_s}
-        return {"do": "open", **common, **what}
+        common = {"cell": cell.id, "kernel": cell.kernel, "seed": self.plan.seed}
+        return {"do": "open", "sample_s": self.plan.sample_s, **common, **what}
 
     def _open_twin(self, group: Any, ready: list[Cell], reference_at: str | None) -> Cell | None:
         """The cell whose kernel runs in a second process beside its first; None where there is none."""
         if self.plan.twin is None or not ready:
             return None
-        named = [cell for cell in ready if cell.kernel == self.plan.twin and not cell.revision]
         fastest = min(ready, key=lambda cell: self.ledger.opened[cell.id]["seconds"])
         known = [cell for cell in ready if cell.id == self.ledger.twins.get(group)]
-        cell = (known or named or [fastest])[0]
+        cell = (known or self._twins(ready) or [fastest])[0]
         try:
             answer = self.crew.ask(_member(cell, twin=True), **self._to_open(cell, reference_at))
         except Gone:
@@ -254,21 +271,24 @@ class _Engine:
 
     def _hopeless(self, cell: Cell) -> Line | None:
         """A prediction and a reason, where a cell would take longer than a cell may."""
-        if (
-            "seconds" in self.ledger.opened.get(cell.id, {})
-            or self.ledger.complete[cell.id]
-            or cell.problem is None
-        ):
+        if "seconds" in self.ledger.opened.get(cell.id, {}) or self.ledger.complete[cell.id]:
             return None
-        plan = self.plan
-        calls = plan.launches * (CALLS_TO_OPEN + plan.rounds)
-        rates = self.rates[cell.kernel, cell.threads]
-        known = [(flops, s) for flops, s in rates if flops <= cell.problem.flops]
-        predicted = math.inf
-        if any(s >= TELLING_S for _, s in known):  # shorter calls alone are overhead more than rate
-            predicted = cell.problem.flops / max(flops / s for flops, s in known)
+        if is_peer(cell.kernel):  # what it multiplies, and with what, is its own affair
+            return None
+        plan, predicted = self.plan, math.inf
+        small: Line
+        if cell.problem:
+            calls = plan.launches * (CALLS_TO_OPEN + plan.rounds)
+            small = {"do": "pilot", "problem": cell.problem.record()}
+            rates = self.rates[cell.kernel, cell.threads]
+            known = [(flops, s) for flops, s in rates if flops <= cell.problem.flops]
+            if any(s >= TELLING_S for _, s in known):  # shorter calls alone are overhead more than rate
+                predicted = cell.problem.flops / max(flops / s for flops, s in known)
+        else:
+            calls = plan.launches * (STEPS_TO_OPEN + STEPS_IN_SAMPLE * plan.rounds)
+            small = {"do": "pilot_step", "model": unfrozen(cell.model)}
         if predicted * calls > plan.cell_s:  # or unknown: a busy moment must not decide it
-            answer = self._ask(cell, do="pilot", kernel=cell.kernel, problem=cell.problem.record())
+            answer = self._ask(cell, kernel=cell.kernel, **small)
             if answer is None:
                 return None  # it is closed
             predicted = min(predicted, answer["seconds"])
@@ -282,30 +302,31 @@ class _Engine:
 
     def _rounds(self, launch: int, cluster: list[Cell], twin: Cell | None) -> None:
         """R rounds of one sample each, in an order drawn anew for every round; more where some were disturbed."""
-        key = (launch, cluster[0].threads)
-        bandwidths = (
-            () if key in self.bandwidths_of else tuple(n for n in ceilings.names(self.caches) if n != "fma")
-        )
-        self.bandwidths_of.add(key)
+        peaks = {(cell.threads, cell.dtype): ("fma", cell) for cell in cluster}
+        bandwidths: list[Turn] = []
+        for cell in {cell.threads: cell for cell in cluster}.values():
+            if (launch, cell.threads) not in self.bandwidths_of:
+                bandwidths += [(name, cell) for name in ceilings.names(self.caches) if name != "fma"]
+                self.bandwidths_of.add((launch, cell.threads))
         quiet, number, planned = 0, 0, self.plan.rounds
         until = math.inf
         while number < planned or (quiet < planned and number < MOST * planned and monotonic() < until):
             cells = [cell for cell in cluster if cell.id not in self.ledger.closed]
             if not cells:
                 return
-            members: list[tuple[Cell | str, bool]] = [(cell, False) for cell in cells]
-            members += [(twin, True)] if twin in cells else []
-            members += [(name, False) for name in ("fma", *(bandwidths if number == 0 else ()))]
-            self.random.shuffle(members)
+            turns: list[Turn] = [(SAMPLE, cell) for cell in cells]
+            turns += [(TWIN, twin)] if twin in cells else []
+            turns += [*peaks.values(), *(bandwidths if number == 0 else ())]
+            self.random.shuffle(turns)
             shares = [0.0]
-            for order, (member, is_twin) in enumerate(members):
+            for order, (what, cell) in enumerate(turns):
                 at = {"launch": launch, "round": number, "order": order}
-                if isinstance(member, str):
-                    self._sample_ceiling(member, cluster[0], at)
-                elif is_twin:
-                    shares.append(self._sample_twin(member, at))
-                elif member.id not in self.ledger.closed:
-                    shares.append(self._sample(member, at))
+                if what == TWIN:
+                    shares.append(self._sample_twin(cell, at))
+                elif what != SAMPLE:
+                    self._sample_ceiling(what, cell, at)
+                elif cell.id not in self.ledger.closed:
+                    shares.append(self._sample(cell, at))
             quiet += max(shares) <= UNDISTURBED
             number += 1
             if number == planned:
@@ -316,8 +337,12 @@ class _Engine:
         self.progress.note(
             f"launch {at['launch'] + 1}  {_short(cell.kernel)}  {cell.problem or _model_name(cell)}"
         )
+        if not self._hosted(cell):
+            if self._ask(cell, **self._to_open(cell, self.references.path(cell))) is None:
+                return 0.0
+            self.hosts[cell.id] = self.crew.workers.get(_member(cell))
         printed = self.crew.printed(_member(cell))
-        answer = self._ask(cell, do="sample")
+        answer = self._ask(cell, do="sample", cell=cell.id)
         if at["round"] < self.plan.rounds:
             self.progress.advance()
         if answer is None:
@@ -338,7 +363,7 @@ class _Engine:
 
     def _sample_twin(self, cell: Cell, at: Line) -> float:
         try:
-            answer = self.crew.ask(_member(cell, twin=True), do="sample")
+            answer = self.crew.ask(_member(cell, twin=True), do="sample", cell=cell.id)
         except Gone:
             return 0.0
         if answer["status"] != "ok":
@@ -373,7 +398,7 @@ class _Engine:
         else:
             self.writer.append("ceiling", "", status="failed", reason=answer["reason"], **what)
 
-    def _ask(self, cell: Cell, **request: Any) -> Line | None:
+    def _ask(self, cell: Cell, /, **request: Any) -> Line | None:
         """Ask the cell's worker; where it fails or dies, close the cell with the reason and return None."""
         try:
             answer = self.crew.ask(_member(cell), **request)
@@ -392,6 +417,11 @@ class _Engine:
 
 def _member(cell: Cell, twin: bool = False) -> Member:
     return Member(cell.kernel, cell.threads, cell.revision, twin)
+
+
+def _threads(cells: list[Cell]) -> tuple[int, ...]:
+    """The numbers of threads of a group: one, but where they are varied."""
+    return tuple(dict.fromkeys(cell.threads for cell in cells))
 
 
 def _whole(answer: Line) -> float:

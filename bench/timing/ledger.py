@@ -69,7 +69,7 @@ class Ledger:
                 flops, moved = map(sum, zip(*sizes[cell].values()))
                 self.opened[cell] |= {"flops": flops, "bytes": moved}
         twins = {line["cell"] for line in before.of("twin")}
-        self.twins = {cell.group: cell.id for cell in self.plan.cells if cell.id in twins}
+        self.twins = {self.plan.group(cell): cell.id for cell in self.plan.cells if cell.id in twins}
 
     def open_cells(self) -> list[Cell]:
         return [cell for cell in self.plan.cells if cell.id not in self.closed]
@@ -81,7 +81,7 @@ class Ledger:
         """Groups in which a cell lacks launches, with all their open cells: pairs need the same launch."""
         groups: dict[Any, list[Cell]] = {}
         for cell in self.open_cells():
-            groups.setdefault(cell.group, []).append(cell)
+            groups.setdefault(self.plan.group(cell), []).append(cell)
         return [(key, cells) for key, cells in groups.items() if any(self.missing(cell) for cell in cells)]
 
     def note(self, cell: Cell, answer: Line, compiled_anew: bool) -> None:

@@ -25,6 +25,7 @@ from bench import peers
 from bench.host.witness import Witness
 from bench.plans import cold
 from bench.plans.network import batch_for
+from bench.plans.plan import names_in
 from bench.timing.manners import manners
 from gemm.contract import resolved
 from gemm.correctness import (
@@ -154,6 +155,48 @@ def pilot(kernel: str, problem: Problem) -> float:
         if seconds > PILOT_S or small.flops == problem.flops:
             return best
         size *= 2
+
+
+def network(kernel: str, model: dict[str, Any], seed: int) -> mlp.MLP:
+    """A cell's model, built."""
+    return mlp.MLP(
+        model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
+        lr=model.get("lr", 0.01), kernel=kernel, dtype=model["dtype"], seed=seed,
+    )  # fmt: skip
+
+
+def products(model: mlp.MLP, batch: int) -> dict[str, list[Problem]]:
+    """Kernel -> the products of a step that it does, as problems of their own."""
+    found: dict[str, list[Problem]] = {}
+    for op in model.operations(batch):
+        if op.kernel is not None and op.m is not None and op.n is not None and op.k is not None:
+            problem = Problem(op.m, op.n, op.k, model.dtype.name, *op.order)
+            found.setdefault(op.kernel, []).append(problem)
+    return found
+
+
+def import_all(kernel: str) -> float:
+    """Seconds to import each kernel that a name or a mapping names."""
+    return sum(importing(name) for name in names_in(kernel))
+
+
+def start_all(model: mlp.MLP, batch: int) -> float:
+    """Seconds of a first small product of each kind that a step has, with the kernel that does it."""
+    kinds = {(kernel, p.op_a, p.op_b) for kernel, own in products(model, batch).items() for p in own}
+    return sum(starting(kernel, model.dtype.name, *orders) for kernel, *orders in sorted(kinds))
+
+
+def pilot_step(kernel: str, model: dict[str, Any]) -> float:
+    """Seconds that a step's products are likely to take: at the rate of the largest that a kernel does."""
+    manners()  # as they are before the kernel's first call
+    import_all(kernel)
+    built = network(kernel, model, seed=0)
+    start_all(built, model["batch"])
+    predicted = 0.0
+    for name, own in products(built, model["batch"]).items():
+        largest = max(own, key=lambda problem: problem.flops)
+        predicted += pilot(name, largest) * sum(problem.flops for problem in own) / largest.flops
+    return predicted
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,10 +446,7 @@ class PeerStep:
         self.peer, self.description = peers.get(kernel), model
         self.rng = np.random.default_rng(seed)
         self.x, self.y = batch_for(model, self.rng)
-        self.ours = mlp.MLP(
-            model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
-            lr=model.get("lr", 0.01), dtype=model["dtype"], seed=seed,
-        )  # fmt: skip
+        self.ours = network("blas", model, seed)
 
     def open(self, sample_s: float) -> dict[str, Any]:
         """Check its first steps' losses, then calibrate. Raises Wrong, Meddled."""
@@ -446,11 +486,9 @@ class TrainingStep:
 
     def __init__(self, kernel: str, model: dict[str, Any], seed: int) -> None:
         self.manners = manners()
-        begin = perf_counter_ns()  # it gets the kernels
-        self.model = mlp.MLP(
-            model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
-            lr=model.get("lr", 0.01), kernel=kernel, dtype=model["dtype"], seed=seed,
-        )  # fmt: skip
+        self.importing_s = import_all(kernel)
+        begin = perf_counter_ns()
+        self.model = network(kernel, model, seed)
         self.building_ns = perf_counter_ns() - begin
         self.rng = np.random.default_rng(seed)
         self.x, self.y = batch_for(model, self.rng)
@@ -460,9 +498,10 @@ class TrainingStep:
 
         Raises Wrong.
         """
+        loading = self.importing_s + start_all(self.model, len(self.x))
         start = perf_counter_ns()
         self._step()
-        first = (self.building_ns + perf_counter_ns() - start) / 1e9
+        first = loading + (self.building_ns + perf_counter_ns() - start) / 1e9
         worst = self._verify()
         self._verify_exact()
         return first, worst

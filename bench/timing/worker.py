@@ -58,15 +58,14 @@ class Pipe:
 
 
 class Host:
-    """Holds the subject that is open."""
+    """Holds the subjects that are open, by their cells: more than one where cells of one kernel are timed in turn."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-
-    subject: Any = None
+        self.subjects: dict[str, Any] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do one request: {"do": hello | find | pilot | open | sample | close | train, ...}."""
+        """Do one request: {"do": hello | find | pilot | pilot_step | open | sample | close | train, ...}."""
         return {"status": "ok"} | getattr(self, "_" + request.pop("do"))(**request)
 
     def _hello(self, ceiling: bool) -> dict[str, Any]:
@@ -109,13 +108,21 @@ class Host:
 
         return {"seconds": pilot(kernel, Problem.from_record(problem))}
 
-    def _open(self, what: str, sample_s: float, **arguments: Any) -> dict[str, Any]:
+    def _pilot_step(self, kernel: str, model: dict[str, Any]) -> dict[str, Any]:
+        from bench.timing.subjects import pilot_step
+
+        return {"seconds": pilot_step(kernel, model)}
+
+    def _open(self, what: str, sample_s: float, cell: str = "", **arguments: Any) -> dict[str, Any]:
         from bench.peers import is_peer
         from bench.timing.subjects import PeerStep, Product, TrainingStep
 
         step = PeerStep if is_peer(arguments["kernel"]) else TrainingStep
-        self.subject = {"problem": Product, "model": step}[what](**arguments)
-        return self.subject.open(sample_s)
+        self.subjects.pop(
+            cell, None
+        )  # of an earlier launch's that was not closed: its memory, before more is taken
+        subject = self.subjects[cell] = {"problem": Product, "model": step}[what](**arguments)
+        return subject.open(sample_s)
 
     def _ceiling(self, name: str, dtype: str, threads: int, caches: dict[str, int]) -> dict[str, Any]:
         from bench.timing.ceilings import Ceiling
@@ -127,8 +134,8 @@ class Host:
         seconds, work = self.ceilings[key].sample()
         return {"seconds": seconds, "work": work, "unit": self.ceilings[key].unit}
 
-    def _sample(self) -> dict[str, Any]:
-        return self.subject.sample()
+    def _sample(self, cell: str = "") -> dict[str, Any]:
+        return self.subjects[cell].sample()
 
     def _train(self, **what: Any) -> dict[str, Any]:
         """One request of many answers: each but the last says `more`, and any request has it go on."""
@@ -141,8 +148,8 @@ class Host:
         if self._pipe.hear() is None:
             os._exit(PIPE_CLOSED)
 
-    def _close(self) -> dict[str, Any]:
-        self.subject = None
+    def _close(self, cell: str = "") -> dict[str, Any]:
+        self.subjects.pop(cell, None)
         return {}
 
 

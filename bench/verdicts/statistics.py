@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 from bench.records import Line, Run, number, whole_launches
+from mlp.operations import PRODUCTS
 
 CONFIDENCE = 0.95
 # A sample that waited for no larger a share of its cores' time than this was not disturbed; and a launch needs
@@ -317,6 +318,7 @@ class Profile:
     step          seconds of an uninstrumented step (mean)
     instrumented  seconds of a step with the recorder in it (mean)
     accounted     sum of the rows over the uninstrumented step: one ratio per launch, 1.0 is all of it
+    products      the same of the rows that are matrix products, with whatever is fused into them
     """
 
     result: Result
@@ -324,6 +326,7 @@ class Profile:
     step: float
     instrumented: float
     accounted: Interval
+    products: Interval
     peak: float
 
 
@@ -358,23 +361,26 @@ def profile(run: Run, result: Result) -> Profile:
         for name, members in by_operation.items()
         for first in members[:1]
     ]  # fmt: skip
-    ratios = []
+    shares = []
     for launch in sorted(launches):
         whole = mean([line for line in plain if line["launch"] == launch])
-        parts = [[ln for ln in members if ln["launch"] == launch] for members in by_operation.values()]
-        ratios.append(math.fsum(mean(part) for part in parts) / whole)
+        seconds = {
+            name: mean([line for line in members if line["launch"] == launch])
+            for name, members in by_operation.items()
+        }
+        of_products = (seconds[row.id] for row in rows if row.op in PRODUCTS)
+        shares.append((math.fsum(seconds.values()) / whole, math.fsum(of_products) / whole))
+    accounted, products = (geometric(each) for each in zip(*shares)) if shares else (geometric(()),) * 2
     dtype = result.model.get("dtype")
-    return Profile(
-        result, rows, step, instrumented, geometric(ratios), peak(run, "fma", dtype, result.threads)
-    )
+    highest = peak(run, "fma", dtype, result.threads)
+    return Profile(result, rows, step, instrumented, accounted, products, highest)
 
 
-def profiles(run: Run) -> list[Profile]:
-    """The profile of every training step of a run that has samples; a peer's step is known as a whole only."""
+def profiles(run: Run, found: Iterable[Result] | None = None) -> list[Profile]:
+    """The profile of every training step with samples, of `found` or of all; a peer's is known as a whole only."""
     known = {line["cell"] for line in run.of("layer")}
-    return [
-        profile(run, result) for result in results(run) if result.samples and result.cell["cell"] in known
-    ]
+    found = results(run) if found is None else found
+    return [profile(run, result) for result in found if result.samples and result.cell["cell"] in known]
 
 
 def as_figures(interval: Interval) -> dict[str, Any]:

@@ -231,7 +231,7 @@ try:
     host.answer({"do": "hello", "ceiling": False})
     host.answer({"do": "pilot", "kernel": kernel, "problem": problem})
     host.answer({"do": "open", "what": "problem", "kernel": kernel, "problem": problem, "seed": 0, "sample_s": 0.001})
-    host.subject.loops = 1000
+    host.subjects[""].loops = 1000
     for _ in range(int(sys.argv[2])):
         host.answer({"do": "sample"})
     print(json.dumps("nothing found"))
