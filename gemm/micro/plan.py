@@ -20,6 +20,7 @@ from gemm.micro.job import (
     B_NEAR,
     B_ROW,
     BEFORE,
+    BETA,
     BLOCK_K,
     BLOCK_N,
     C_COLUMN,
@@ -75,12 +76,16 @@ DOT_DEPTH = 4096
 # k up to which C is written along its rows, and how many rows at a time. Where registers do not suffice for so many,
 # B passes by more often, and tiles are better sooner.
 SHALLOW, SHALLOW_FEW, SWEEP_ROWS = 64, 8, 4
-# And how many where C stays in the first cache, or where each element of it takes but one multiply-add.
+# And how many where C stays in the first cache or leaves the second, or where each element of it takes but one
+# multiply-add.
 MORE_ROWS, FIRST_CACHE = 6, 32 << 10
 # Strips of A beyond which B is packed where its vectors lie across two lines, each of which is read every time.
 FEW_STRIPS = 4
 # Rows of B that are read at once where C is a single row: streams that the hardware follows.
 STREAMS = 8
+# Bytes of a C that is not in L2. Where it is read as well, and each element takes more than a few multiply-adds, tiles
+# are better: B comes by a third as often, and leaves L2 to C.
+BEYOND_L2, A_FEW = 4 << 20, 8
 # Bytes of C from which on, if it is not read, it is written past the caches. (Parts of a split k are far smaller.)
 BEYOND_CACHES = 8 << 20
 # Bytes of B from which on it is not in any cache; there a strip of it is many short reads from as many pages of
@@ -173,11 +178,13 @@ def choose_packing(job, lanes, rows, table, kind):
         return
     put(job, STREAM, 0)
     shallow = SHALLOW if sweep_rows(SWEEP_ROWS, kind) == SWEEP_ROWS else SHALLOW_FEW
-    if (k <= shallow or m == 1) and b_column == unit and n >= WIDE * lanes:
+    far = m * n * unit >= BEYOND_L2
+    by_rows = k <= (A_FEW if far and get(job, BETA) else shallow)
+    if (by_rows or m == 1) and b_column == unit and n >= WIDE * lanes:
         put(job, PATH, SWEEPS)
         put(job, PACK_A, 0)
         put(job, PACK_B, 0)
-        put(job, ROWS, MORE_ROWS if k == 1 or m * n * unit <= FIRST_CACHE else SWEEP_ROWS)
+        put(job, ROWS, MORE_ROWS if k == 1 or far or m * n * unit <= FIRST_CACHE else SWEEP_ROWS)
         put(job, BLOCK_N, n)
         put(job, BLOCK_K, shallow if k <= shallow else STREAMS)
         lined = (get(job, C) | get(job, C_ROW)) % 64 == 0
