@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mlp import aligned
+
 BLOCK = 1 << 16  # elements: 256 KiB of float32
 
 
@@ -39,7 +41,7 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float, dtype
 
     They are what `rng` draws at once; that would need five times the memory of a float32 result.
     """
-    drawn = np.empty(shape, dtype)
+    drawn = aligned.empty(shape, dtype)
     flat = drawn.reshape(-1)
     for at in range(0, flat.size, BLOCK):
         block = flat[at : at + BLOCK]

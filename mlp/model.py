@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 import numpy as np
 
+from mlp import aligned
 from mlp.activations import activation as activation_of
 from mlp.architectures import Architecture, architecture
 from mlp.assignment import Spec, assign
@@ -218,7 +219,7 @@ class MLP:
             for layer, arrays in zip(self.layers, self._gradients):
                 for at, parameter in enumerate(layer.parameters.values()):
                     if arrays[at] is None:
-                        arrays[at] = np.empty_like(parameter)
+                        arrays[at] = aligned.empty(parameter.shape, parameter.dtype)
         return self._gradients
 
     def _copies(self) -> list[Array]:

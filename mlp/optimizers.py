@@ -27,7 +27,7 @@ from numbers import Real
 import numpy as np
 
 from gemm.program import Native
-from mlp import native
+from mlp import aligned, native
 from mlp.mistakes import unknown
 from mlp.operations import Operation, elementwise
 
@@ -165,7 +165,9 @@ class Optimizer:
         """The rule's arrays for a parameter, zero at first."""
         at = parameter.ctypes.data
         if at not in self.state:
-            self.state[at] = tuple(np.zeros_like(parameter) for _ in range(self.rule.arrays))
+            self.state[at] = tuple(
+                aligned.zeros(parameter.shape, parameter.dtype) for _ in range(self.rule.arrays)
+            )
         return self.state[at]
 
     def restore(self, settings: Sequence[float], steps: int) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mlp import aligned
+
 Array = np.ndarray
 # (shape, dtype) -> an array of any content, as np.empty makes it
 Empty = Callable[[tuple[int, ...], Any], Array]
@@ -32,9 +34,9 @@ class Shared:
         def empty(shape: tuple[int, ...], dtype: Any) -> Array:
             at, needed = next(turn), prod(shape) * np.dtype(dtype).itemsize
             if at == len(self._blocks):
-                self._blocks.append(np.empty(needed, np.uint8))
+                self._blocks.append(aligned.empty((needed,), np.uint8))
             elif self._blocks[at].nbytes < needed:
-                self._blocks[at] = np.empty(needed, np.uint8)
+                self._blocks[at] = aligned.empty((needed,), np.uint8)
             return self._blocks[at][:needed].view(dtype).reshape(shape)
 
         return empty
