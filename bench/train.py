@@ -115,8 +115,8 @@ class Watcher(Protocol):
     def advance(self, training: Training, steps: int) -> None:
         """It has made so many more; the last loss and epoch are in the training."""
 
-    def epoch(self, training: Training, epoch: Epoch) -> None:
-        """It has ended an epoch."""
+    def epochs(self, training: Training, ended: Sequence[Epoch]) -> None:
+        """It has ended these epochs since the last turn."""
 
     def end(self, training: Training) -> None:
         """It is over."""
@@ -127,7 +127,7 @@ class Unwatched:
 
     def begin(self, training: Training, steps: int) -> None: ...
     def advance(self, training: Training, steps: int) -> None: ...
-    def epoch(self, training: Training, epoch: Epoch) -> None: ...
+    def epochs(self, training: Training, ended: Sequence[Epoch]) -> None: ...
     def end(self, training: Training) -> None: ...
 
 
@@ -252,18 +252,18 @@ def _take(training: Training, answer: Line, watcher: Watcher) -> None:
     for name in ("status", "reason", "memory", "first_call_s", "error_ratio", "best_epoch", "stopped"):
         if name in answer:
             setattr(training, name, answer[name])
-    losses = answer.get("losses", ())
+    losses, lines = answer.get("losses", ()), answer.get("epochs", ())
+    before = len(training.epochs)
     training.losses += losses
+    for line in lines:
+        training.epochs.append(Epoch(**line, cumulative_s=training.seconds + line["seconds"]))
+    if lines:
+        watcher.epochs(training, training.epochs[before:])
     if "steps_an_epoch" in answer:  # with what an earlier process did
-        planned = training.model["epochs"] - len(answer["epochs"])
-        watcher.begin(training, answer["steps_an_epoch"] * planned)
+        watcher.begin(training, answer["steps_an_epoch"] * (training.model["epochs"] - len(lines)))
     else:
         training.steps += len(losses)
         watcher.advance(training, len(losses))
-    for line in answer.get("epochs", ()):
-        epoch = Epoch(**line, cumulative_s=training.seconds + line["seconds"])
-        training.epochs.append(epoch)
-        watcher.epoch(training, epoch)
     training.spent_s = answer.get("spent_s", training.spent_s)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,14 +76,15 @@ class Display:
         if training.losses:
             self._progress.note(self._where(training))
 
-    def epoch(self, training: Training, epoch: Epoch) -> None:
+    def epochs(self, training: Training, ended: Sequence[Epoch]) -> None:
         if self._silent:
             return
         with self._progress.aside():
             if not self._headed:
                 typer.echo(self._row("kernel", *HEAD[training.model["validation"] > 0]))
                 self._headed = True
-            typer.echo(self._row(training.kernel, *_words(epoch)))
+            for epoch in ended:
+                typer.echo(self._row(training.kernel, *_words(epoch)))
 
     def end(self, training: Training) -> None:
         """Steps that will not be made are none that are left."""
@@ -98,7 +100,8 @@ class Display:
     def _where(self, training: Training) -> str:
         """blas: epoch 3/20, loss 0.1234, accuracy 97.5%."""
         kernel = f"{training.kernel}: " if self._widest else ""
-        said = f"epoch {len(training.epochs) + 1}/{training.model['epochs']}, loss {training.losses[-1]:.4g}"
+        planned = training.model["epochs"]
+        said = f"epoch {min(len(training.epochs) + 1, planned)}/{planned}, loss {training.losses[-1]:.4g}"
         if not training.epochs:
             return kernel + said
         last = training.epochs[-1]

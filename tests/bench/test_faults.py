@@ -311,10 +311,15 @@ def test_files_that_take_their_process_along_are_records_of_a_sweep_that_goes_on
 
 @pytest.mark.parametrize("name", ["segfaults", "leaves", "hangs", "exits"])
 def test_a_training_on_such_a_file_is_refused_in_a_sentence(files, name):
-    """It is tried once; no worker starts for it, and a kernel beside it is trained."""
+    """One that is no kernel is a mistake, said at once; one that crashes costs the kernel beside it nothing."""
     from bench.train import train
 
-    lost, good = train("digits", kernels=[f"blas,1={files}/{name}.py:f", "blas"], epochs=1)
+    kernels = [f"blas,1={files}/{name}.py:f", "blas"]
+    if BODIES[name][1] == "failed":
+        with pytest.raises(ValueError, match=rf"{name}\.py cannot be imported: "):
+            train("digits", kernels=kernels, epochs=1)
+        return
+    lost, good = train("digits", kernels=kernels, epochs=1)
     assert lost.status in ("crashed", "timeout")
     assert f"{name}.py cannot be imported: " in lost.reason
     assert (good.status, len(good.epochs)) == ("ok", 1)
