@@ -4,6 +4,9 @@ NumPy makes a pass, and often a temporary, of every arithmetic sign; for a small
 the products. A function here takes the address of its arguments as 64-bit words: first the bytes of an element (which
 says whether they are float32 or float64), then addresses and sizes. What changes between steps, as a learning rate
 does, is read from an array of float64 (an optimizer's settings) each time.
+
+All of it is one file: Numba's cache notices an edit of a function's own file only, not of one that it calls elsewhere
+(for what `gemm` has, its cache is named after all of that room).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import numpy as np
 import pytest
 
 import gemm
@@ -128,3 +129,22 @@ def test_another_selection_has_another_name(file):
         names.add(gemm.find("auto").tuning("float32"))
         assert gemm.find("auto").tuning("float64") == "none"
     assert len(names) == 2
+
+
+def test_each_product_of_a_network_asks_for_its_own_kernel(file, monkeypatch):
+    """Small ones go to blas and the large one's to numba-ikj; what is chosen is named in the step and multiplies."""
+    import mlp
+
+    monkeypatch.setattr(gemm.threads, "get_threads", lambda: 1)
+    file.write_text(whole(choice()))
+    selection.refresh()
+    models = [mlp.MLP([64, 64, 4], kernel=kernel, seed=1) for kernel in ("auto", "blas", "auto,2.Z=python")]
+    x, y = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32), np.arange(64) % 4
+    names = [{op.id: op.kernel for op in model.operations(64) if op.kernel} for model in models]
+    assert names[0] == {
+        "1.Z": "numba-ikj", "2.Z": "blas", "2.dX": "blas", "2.dW": "blas", "1.dW": "numba-ikj",
+    }  # fmt: skip
+    assert names[2] == names[0] | {"2.Z": "python"}
+    losses = [[model.step(x, y) for _ in range(3)] for model in models]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-5)
