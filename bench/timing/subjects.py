@@ -300,7 +300,8 @@ class Product:
                 copy.call()
         changed.a[row] *= -1
         self._verify_guards(*guards)
-        ratios = [self._verify_changed(changed, row), *(self._verify(copy.c) for copy in others)]
+        with self.manners.alone():
+            ratios = [self._verify_changed(changed, row), *(self._verify(copy.c) for copy in others)]
         self.manners.check()
         return {
             "loops": self.loops,
@@ -573,7 +574,7 @@ class TrainingStep:
     def _verify(self) -> float:
         """Rule 1 on every product of one step, each checked when it has just been done."""
         worst = 0.0
-        plan = self.model.plan(len(self.x))
+        plan, alone = self.model.plan(len(self.x)), self.manners.alone
 
         class Verifier(mlp.Recorder):
             def begin(self, operation: mlp.Operation) -> None:
@@ -588,10 +589,11 @@ class TrainingStep:
                 for product, before in zip(self.products, self.before):
                     out = product.out
                     accumulator = accumulator_of(kernel.signature(out.dtype), out.dtype.name)
-                    right = reference(
-                        product.a, product.b, before,
-                        alpha=product.alpha, beta=product.beta, epilogue=product.epilogue, accumulator=accumulator,
-                    )  # fmt: skip
+                    with alone():
+                        right = reference(
+                            product.a, product.b, before, alpha=product.alpha, beta=product.beta,
+                            epilogue=product.epilogue, accumulator=accumulator,
+                        )  # fmt: skip
                     ratio = error_ratio(out, right)
                     if not ratio <= kernel.error_constant:
                         what = f"{operation.id} has error ratio {ratio:.3g}: off by more than rounding allows"

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import bench
-from bench.plans import cold
+from bench.plans import cold, network
+from bench.timing import subjects
 from bench.timing.subjects import DISCARD_NS, Product, Wrong, beside, overhead
+from gemm.correctness import reference
 from gemm.guards import OUTSIDE, Guards
 from gemm.problems import STRIDES, Problem, lay_out
 from tests.bench import meddling, straying
@@ -275,3 +277,24 @@ def test_what_a_kernel_loads_for_the_first_time_is_no_change():
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 2
+
+
+def test_what_is_verified_between_samples_is_verified_on_one_thread(monkeypatch):
+    """OpenBLAS's threads look for work for a while after a product: on the cores of what is timed next."""
+    from threadpoolctl import threadpool_info
+
+    def counts():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    seen = []
+    monkeypatch.setattr(
+        subjects, "reference", lambda *given, **how: seen.append(counts()) or reference(*given, **how)
+    )
+    model = network.DEFAULTS | {"arch": [6, 5, 4], "batch": 3}
+    step = subjects.TrainingStep("numpy-dot", model, seed=0)
+    step.open(0.001)
+    before = counts()
+    seen.clear()
+    step.sample()
+    assert seen == [{1}] * 5  # Z and dW of two layers, dX of one
+    assert counts() == before
