@@ -225,10 +225,10 @@ def test_the_overhead_is_that_of_a_call_with_next_to_no_arithmetic():
 
 WORKER = """
 import json, sys
-from bench.timing.worker import Host, _failure
+from bench.timing.worker import Host, Pipe, _failure
 kernel = sys.argv[1]
 problem = {"m": 8, "n": 8, "k": 8, "dtype": "float32"}
-host = Host()
+host = Host(Pipe(sys.stdin, sys.stdout))
 try:
     host.answer({"do": "hello", "ceiling": False})
     host.answer({"do": "pilot", "kernel": kernel, "problem": problem})
