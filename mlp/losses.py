@@ -54,6 +54,10 @@ class Loss:
     classifies: bool
     flops: int
 
+    def __reduce__(self) -> Any:
+        """A copy of one of LOSSES is that very loss."""
+        return (loss, (self.name,)) if LOSSES.get(self.name) is self else super().__reduce__()
+
     def bind(self, z: Array, targets: Any, dz: Array, value: Array) -> Native:
         """The call for these arrays: all C-contiguous, z and dz (batch, outputs) and distinct; z is only read."""
         return native.call(self.function, z.dtype, z, targets, dz, value, *z.shape)
@@ -200,6 +204,9 @@ class Weighted(Loss):
             np.divide(targets.shares, total, out=targets.shares)
 
         super().__init__(each.name, targets, accept, each.function, each.classifies, each.flops + 1)
+
+    def __reduce__(self) -> Any:
+        return weighted, (self.name,)
 
     def bind(self, z: Array, targets: Any, dz: Array, value: Array) -> Native:
         first, (batch, outputs) = targets.targets[:1], z.shape

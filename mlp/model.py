@@ -97,6 +97,17 @@ class MLP:
         self._current: Plan | None = None
         self._ran_forward: Plan | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or a pickle, is what this was made from, its weights and the optimizer's state: no buffers."""
+        own, kernels = self.optimizer, self.kernels.items()
+        made = {
+            "arch": self.architecture.parts, "activation": self.activation.name, "loss": self.loss,
+            "kernel": {f"{layer}.{kind}": kernel.name for (layer, kind), kernel in kernels},
+            "dtype": self.dtype.name, "seed": self.seed, "fused": self.fused,
+        }  # fmt: skip
+        states = [own.state_of(parameter) for parameter in self.parameters()]
+        return _again, (type(self), made, (own.name, own.settings, own.steps), self.parameters(), states)
+
     @property
     def arch(self) -> str:
         """The architecture as text, "784-512-512-10"."""
@@ -241,6 +252,24 @@ class MLP:
         if x.dtype.kind not in "fiub":
             raise ValueError(f"x is {x.dtype}; the network takes real numbers")
         return x
+
+
+def _again(
+    kind: type[MLP],
+    made: dict[str, Any],
+    optimizer: tuple[str, Array, int],
+    parameters: Sequence[Array],
+    states: Sequence[Sequence[Array]],
+) -> MLP:
+    """The model that `__reduce__` took apart."""
+    name, settings, steps = optimizer
+    model = kind(**made, optimizer=name)
+    model.optimizer.restore(settings.tolist(), steps)
+    for parameter, values, own in zip(model.parameters(), parameters, states):
+        parameter[...] = values
+        for state, held in zip(model.optimizer.state_of(parameter), own):
+            state[...] = held
+    return model
 
 
 def dtype_of(dtype: Any) -> np.dtype:

@@ -19,7 +19,7 @@ A settings array of float64 is what compiled code reads at each step, so that `l
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -74,6 +74,7 @@ RULES = {
     )
 }
 OPTIMIZERS = tuple(RULES)
+LARGEST = sys.float_info.max
 
 
 class Optimizer:
@@ -200,20 +201,20 @@ def optimizer(
 
     Raises ValueError for an unknown name or setting (naming the nearest) and for a number that cannot be one.
     """
-    if name not in RULES:
+    if not isinstance(name, str) or name not in RULES:
         raise unknown("optimizer", name, RULES)
     rule = RULES[name]
     lr = rule.lr if lr is None else lr
-    if not isinstance(lr, Real) or not 0 < lr < math.inf:
+    if not isinstance(lr, Real) or not 0 < lr <= LARGEST:
         raise ValueError(f"lr is {lr!r}; the learning rate must be a positive number, such as 0.1")
-    if not isinstance(weight_decay, Real) or not 0 <= weight_decay < math.inf:
+    if not isinstance(weight_decay, Real) or not 0 <= weight_decay <= LARGEST:
         raise ValueError(f"weight_decay is {weight_decay!r}; it must be a number from 0, such as 0.0001")
     known = dict(rule.settings)
     for setting, value in settings.items():
         if setting not in known:
             own = ", ".join(known) or "no settings but lr and weight_decay"
             raise ValueError(f"{name} has no setting {setting!r}; it has {own}")
-        most = math.inf if setting == "eps" else 1
+        most = LARGEST if setting == "eps" else 1
         if not isinstance(value, Real) or not 0 <= value < most:
             wanted = "a number from 0" if setting == "eps" else "a number from 0 to below 1"
             raise ValueError(f"{setting} is {value!r}; it must be {wanted}")

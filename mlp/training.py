@@ -316,7 +316,11 @@ def _labels(model: MLP, outputs: Array) -> Array:
 
 
 def accuracy(model: MLP, x: Array, y: Array, batch: int = 1024) -> float:
-    """The share of rows whose largest output is at the label; y are integer labels (n,)."""
+    """The share of rows whose largest output is at the label; y are integer labels (n,), or else ValueError."""
+    if np.shape(y) != (len(x),):
+        raise ValueError(
+            f"y has shape {np.shape(y)}; accuracy takes a label for each of the {len(x)} rows of x"
+        )
     starts = range(0, len(x), batch)
     right = sum(
         int(np.sum(_labels(model, model.forward(x[s : s + batch])) == y[s : s + batch])) for s in starts

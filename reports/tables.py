@@ -136,9 +136,10 @@ PROFILE = ("m", "n", "k", "FLOPs", "bytes", "FLOP/B", "time", "GFLOP/s", "% peak
 
 
 def operation(row: Row) -> str:
-    """1.dW, or for a fused operation 1.dX with what else is in it."""
+    """1.dW, or for a fused operation 1.dX with what else is in it; 15 × 1.H where it is so many products."""
     parts = [part for part in row.parts if part != row.op]
-    return f"{row.id} ({'+'.join(parts)})" if parts else row.id
+    name = row.id if row.times == 1 else f"{row.times} × {row.id}"
+    return f"{name} ({'+'.join(parts)})" if parts else name
 
 
 def figures(row: Row, peak: float) -> tuple[str, ...]:

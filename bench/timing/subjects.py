@@ -550,7 +550,7 @@ class TrainingStep:
         return {
             "id": operation.id, "layer": operation.layer, "op": operation.op, "phase": operation.phase,
             "parts": list(operation.parts), "kernel": operation.kernel,
-            "m": operation.m, "n": operation.n, "k": operation.k,
+            "m": operation.m, "n": operation.n, "k": operation.k, "times": operation.times,
             "flops": operation.flops, "bytes": operation.bytes, "seconds": spent_ns / 1e9 / self.loops,
         }  # fmt: skip
 

@@ -299,6 +299,7 @@ class Row:
     bytes: int
     seconds: float
     share: float  # of the uninstrumented step, 0 to 1
+    times: int = 1  # so many such products, one after the other
 
     @property
     def rate(self) -> float:
@@ -357,6 +358,7 @@ def profile(run: Run, result: Result) -> Profile:
             id=name, layer=first["layer"], op=first["op"], phase=first["phase"], parts=tuple(first["parts"]),
             kernel=first["kernel"] or "", m=first["m"], n=first["n"], k=first["k"],
             flops=first["flops"], bytes=first["bytes"], seconds=mean(members), share=mean(members) / step,
+            times=first.get("times", 1),
         )
         for name, members in by_operation.items()
         for first in members[:1]

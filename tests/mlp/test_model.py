@@ -1,6 +1,7 @@
 """MLP: initial weights, prediction, the same learning on every kernel, and what it refuses."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -224,3 +225,25 @@ def test_examples_may_lie_in_memory_as_they_like_and_be_read_only(laid, kernel):
 def test_a_batch_below_one_is_refused(batch):
     with pytest.raises(ValueError, match=r"batch is .*; it must be a whole number from 1"):
         mlp.MLP([4, 3]).operations(batch)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("arch", ["6-5-3", "3x2-rnn5-3", "6x1x1-conv1x4-3"])
+@pytest.mark.parametrize("loss", ["softmax-cross-entropy", mlp.weighted("softmax-cross-entropy")])
+def test_a_copy_goes_on_as_the_model_would_have_and_leaves_it_alone(copied, arch, loss):
+    """Deep copies and pickles, after steps, with an optimizer that has a state."""
+    options = {"optimizer": "adam", "loss": loss, "activation": "tanh", "kernel": "numba-micro,1.Z=numpy-dot"}
+    model = mlp.MLP(arch, **options)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((7, 6)).astype(np.float32), np.arange(7) % 3
+    y = y if isinstance(loss, str) else (y, np.linspace(1, 2, 7))
+    for _ in range(3):
+        model.step(x, y)
+    model.optimizer.lr = 0.01
+    other = copied(model)
+    before = [parameter.copy() for parameter in model.parameters()]
+    ahead = [other.step(x, y) for _ in range(3)]
+    assert all(map(np.array_equal, before, model.parameters()))
+    assert [model.step(x, y) for _ in range(3)] == ahead
+    assert all(map(np.array_equal, other.parameters(), model.parameters()))
+    assert repr(other) == repr(model)

@@ -252,6 +252,8 @@ def test_plain_sgd_is_in_the_product_where_the_kernel_adds_and_no_gradient_array
         ("sdg", {}, "unknown optimizer 'sdg'; did you mean 'sgd'"),
         ("sgd", {"lr": 0}, "lr is 0; the learning rate must be a positive number"),
         ("sgd", {"lr": float("nan")}, "lr is nan"),
+        ("sgd", {"lr": 10**400}, "lr is 1000"),
+        (["sgd"], {}, "unknown optimizer"),
         (
             "sgd",
             {"momentum": 0.9},

@@ -192,3 +192,12 @@ def test_the_room_has_no_clock_and_multiplies_nothing_itself():
                 assert not imported & {"time", "timeit", "datetime"}, path
             if isinstance(node, ast.Attribute) and ast.unparse(node) != "gemm.matmul":
                 assert node.attr not in {"dot", "vdot", "matmul", "einsum", "inner", "tensordot"}, path
+
+
+def test_the_accuracy_of_labels_in_a_column_is_refused():
+    """They would be compared with every row."""
+    model, x = mlp.MLP([4, 3]), np.eye(4, dtype=np.float32)
+    with pytest.raises(
+        ValueError, match=r"y has shape \(4, 1\); accuracy takes a label for each of the 4 rows"
+    ):
+        mlp.accuracy(model, x, np.zeros((4, 1), int))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,6 +100,8 @@ def test_a_fused_operation_names_its_parts() -> None:
 
     row = Row("1.Z", 1, "Z", "forward", ("Z", "bias", "activation"), "blas", 2, 3, 4, 48, 100, 1e-6, 0.5)
     assert tables.operation(row) == "1.Z (bias+activation)"
+    several = replace(row, id="1.H", op="H", parts=("H", "activation"), times=15)
+    assert tables.operation(several) == "15 × 1.H (activation)"
 
 
 def test_names_are_not_markup(synthetic: Callable[..., Any]) -> None:
