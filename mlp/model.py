@@ -46,6 +46,8 @@ class MLP:
     seed        of the initial weights, the same whatever the kernel and (but for rounding) the dtype
     fused       let products do what their kernels can besides: bias, activation, its derivative, the update
 
+    One thread at a time: its steps and predictions share buffers. A deep copy or a pickle has its own.
+
     Raises ValueError for a name or number that is not one of these, gemm.UnknownKernel and
     gemm.KernelUnavailable for a kernel.
     """
