@@ -31,6 +31,18 @@ def _softmax_backward(g: Array, y: Array) -> Array:
     return g
 
 
+def _compiled(f: Activation, phase: str, z: Array, y: Array, dz: Array) -> Call | None:
+    """The same as `f` does, compiled, where there is such a thing: NumPy has no erf, and SciPy's takes 11 to 25 ns."""
+    forward = phase == "forward"
+    if f is ELEMENTWISE["gelu"]:
+        name, arrays = ("gelu", (z, y)) if forward else ("gelu_backward", (dz, z))
+        return native.call(name, z.dtype, *arrays, z.size)
+    if f is SOFTMAX:
+        name, arrays = ("softmax", (z, y)) if forward else ("softmax_backward", (dz, y))
+        return native.call(name, z.dtype, *arrays, *z.shape)
+    return None
+
+
 SOFTMAX = Activation("softmax", _softmax, _softmax_backward, error=8, slope=0.5, flops=4, backward_flops=4)
 ACTIVATIONS = {**ELEMENTWISE, SOFTMAX.name: SOFTMAX}
 # Those that let about half of their input's variance through.
@@ -49,10 +61,9 @@ def bind(f: Activation, phase: str, z: Array, y: Array, dz: Array) -> Call:
 
     All (rows x width), C-contiguous.
     """
-    if f is SOFTMAX and phase == "forward":
-        return native.call("softmax", z.dtype, z, y, *z.shape)
-    if f is SOFTMAX:
-        return native.call("softmax_backward", z.dtype, dz, y, *z.shape)
+    compiled = _compiled(f, phase, z, y, dz)
+    if compiled is not None:
+        return compiled
     return blocked(f.forward, z, y) if phase == "forward" else blocked(f.backward, dz, z)
 
 

@@ -16,7 +16,8 @@ import math
 from numba import carray, float32, float64, int64
 from numba.extending import register_jitable
 
-from gemm.micro.finish import exp_minus
+from gemm.micro.finish import exp_minus, gelu_slope
+from gemm.micro.finish import gelu as gelu_of
 from gemm.micro.memory import as_number, call_at, get, pointer, put, rounded
 
 
@@ -257,7 +258,39 @@ def _sum_of_squares(words, one):
     total[0] = (a + b) + (c + d)
 
 
-# An activation that is not elementwise
+# An activation that NumPy lacks, and one that is not elementwise
+
+
+def gelu(words):
+    """Z, Y, count: Y <- Z Phi(Z); Y may be Z."""
+    if get(words, 0) == 4:
+        _gelu(words, float32(1))
+    else:
+        _gelu(words, float64(1))
+
+
+@register_jitable
+def _gelu(words, one):
+    count = get(words, 3)
+    z, y = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
+    for i in range(count):
+        y[i] = gelu_of(z[i])
+
+
+def gelu_backward(words):
+    """dY, Z, count: dY <- dY * gelu'(Z)."""
+    if get(words, 0) == 4:
+        _gelu_backward(words, float32(1))
+    else:
+        _gelu_backward(words, float64(1))
+
+
+@register_jitable
+def _gelu_backward(words, one):
+    count = get(words, 3)
+    g, z = _numbers(words, 1, count, one), _numbers(words, 2, count, one)
+    for i in range(count):
+        g[i] *= gelu_slope(z[i])
 
 
 def softmax(words):

@@ -232,7 +232,7 @@ class MLP:
             for layer, arrays in zip(self.layers, self._gradients):
                 for at, parameter in enumerate(layer.parameters.values()):
                     if arrays[at] is None:
-                        arrays[at] = aligned.empty(parameter.shape, parameter.dtype)
+                        arrays[at] = aligned.empty(parameter.shape, parameter.dtype, parameter, 3)
         return self._gradients
 
     def _copies(self) -> list[Array]:

@@ -167,7 +167,8 @@ class Optimizer:
         at = parameter.ctypes.data
         if at not in self.state:
             self.state[at] = tuple(
-                aligned.zeros(parameter.shape, parameter.dtype) for _ in range(self.rule.arrays)
+                aligned.zeros(parameter.shape, parameter.dtype, parameter, quarters)
+                for quarters in range(1, self.rule.arrays + 1)
             )
         return self.state[at]
 

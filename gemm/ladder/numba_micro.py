@@ -10,7 +10,7 @@ from pathlib import Path
 from gemm.kernel import Kernel
 
 FOLDER = Path(__file__).parent.parent / "micro"
-ACTIVATIONS = ("relu", "leaky-relu", "tanh", "sigmoid", "identity")
+ACTIVATIONS = ("relu", "leaky-relu", "gelu", "tanh", "sigmoid", "identity")
 
 
 def probe():

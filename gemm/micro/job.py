@@ -61,8 +61,10 @@ ALONG, BEFORE = 1, 2
 TILES, DOTS, SWEEPS = 0, 1, 2
 
 # ACTIVATION and GRADIENT: 0 is none
-RELU, TANH, SIGMOID, IDENTITY, LEAKY = 1, 2, 3, 4, 5
-CODES = {"relu": RELU, "leaky-relu": LEAKY, "tanh": TANH, "sigmoid": SIGMOID, "identity": IDENTITY}
+RELU, TANH, SIGMOID, IDENTITY, LEAKY, GELU = 1, 2, 3, 4, 5, 6
+CODES = {
+    "relu": RELU, "leaky-relu": LEAKY, "gelu": GELU, "tanh": TANH, "sigmoid": SIGMOID, "identity": IDENTITY
+}  # fmt: skip
 
 # The deepest strip, and the elements of workspace that one of A takes; not a multiple of a page, so that the first
 # lines of the workspaces of A and B are not in the same cache set.

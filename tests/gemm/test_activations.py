@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import erfcx
 
 import gemm
 from gemm.epilogue import ACTIVATIONS, Epilogue
@@ -35,3 +36,29 @@ def test_an_activation_is_pytorchs(name, dtype, kernel):
         np.ones_like(z), one, np.empty_like(z), kernel=kernel, epilogue=Epilogue(grad_of=name, aux_in=given)
     )
     np.testing.assert_allclose(slopes, theirs.grad.numpy(), rtol=64 * eps, atol=16 * eps)
+
+
+@pytest.mark.parametrize(("dtype", "far"), [("float32", 13), ("float64", 37)])
+def test_gelu_keeps_its_digits_where_it_is_tiny(dtype, far):
+    """numba-micro's own, to a few units in the last place; erfc of a rounded argument loses hundreds of them there."""
+    z = np.concatenate([np.linspace(-far, far, 4001), -np.logspace(-20, 0, 100)]).astype(dtype)[:, None]
+    wide = z.astype(np.longdouble)
+    bell = np.exp(wide * wide / -2)
+    beyond = bell * erfcx(np.abs(wide / np.sqrt(np.longdouble(2))).astype(float)) / 2
+    share = np.where(z < 0, beyond, 1 - beyond)
+    one, eps, tiny = np.ones((1, 1), dtype), np.finfo(dtype).eps, np.finfo(dtype).tiny
+    y = gemm.matmul(z, one, kernel="numba-micro", epilogue=Epilogue(activation="gelu"))
+    off = np.abs(y - wide * share) / np.maximum(np.abs(wide * share), tiny)
+    assert off.max() < 8 * eps
+    slopes = gemm.matmul(
+        np.ones_like(z), one, kernel="numba-micro", epilogue=Epilogue(grad_of="gelu", aux_in=z)
+    )
+    expected = share + wide * bell / np.sqrt(2 * np.pi * np.longdouble(1))
+    assert np.abs(slopes - expected).max() < 8 * eps
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gelu_of_what_is_no_number(dtype):
+    z = np.array([[np.nan], [np.inf], [-1e30], [0.0]], dtype)
+    y = gemm.matmul(z, np.ones((1, 1), dtype), kernel="numba-micro", epilogue=Epilogue(activation="gelu"))
+    np.testing.assert_array_equal(y, np.array([[np.nan], [np.inf], [0.0], [0.0]], dtype))

@@ -277,3 +277,17 @@ def test_an_optimizer_that_is_made_keeps_its_own_numbers():
     assert repr(mlp.optimizer("sgd", weight_decay=0.1)) == "sgd(lr=0.1, weight_decay=0.1)"
     spared = mlp.optimizer("sgd", weight_decay=0.1, decay_biases=False)
     assert repr(spared) == "sgd(lr=0.1, weight_decay=0.1, decay_biases=False)"
+
+
+def test_what_is_passed_over_together_begins_at_different_places_of_a_page():
+    """Else a load looks like one of what was just stored a page away, and waits for it."""
+    model = mlp.MLP([64, 32, 8], optimizer="adam", kernel="numba-micro")
+    model.step(np.zeros((4, 64), np.float32), np.zeros(4, np.int64))
+    for (weight, _), (gradient, _) in zip(
+        zip(model.parameters()[::2], model.parameters()[1::2]), model._arrays(True)
+    ):
+        together = [weight, gradient, *model.optimizer.state_of(weight)]
+        places = sorted(array.ctypes.data % 4096 for array in together)
+        assert not any(place % 64 for place in places)
+        if weight.nbytes >= 4096:
+            assert np.diff([*places, places[0] + 4096]).tolist() == [1024] * 4
