@@ -1,7 +1,7 @@
 """The ladder as data: of each rung its file, tile sizes, grid and block, and the variants that operands ask for.
 
 A kernel is one .cu file in `source/` that defines `gemm(const Product<..> p)`; tile sizes and variants are macros of
-it. A variant is chosen by the operands (`Rung.variant`): which way they lie, whether they can be read 16 bytes at a time.
+it. A variant is chosen by the operands (`Rung.variant`): which way they lie, whether they are read 16 bytes at a time.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ Macros = Mapping[str, int]
 # What a block of any CUDA device may have: threads, and bytes of shared memory without asking for more.
 MOST_THREADS = 1024
 SHARED_BYTES = 48 * 1024
+# A thread has at most 255 registers; what is not a sum needs some too.
+MOST_SUMS = 192
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rung:
     """One kernel of the ladder.
 
@@ -44,7 +46,6 @@ class Rung:
     rules         what tile sizes must hold, each with the sentence for those that do not
     signatures    the dtypes that it takes
     since         the first architecture that it runs on; "sm_90a" also means: on no other
-    headers       in SOURCE, what the file includes
     """
 
     name: str
@@ -61,7 +62,6 @@ class Rung:
     rules: Callable[[Macros], Iterable[tuple[bool, str]]] = lambda tiles: ()
     signatures: tuple[Signature, ...] = FLOAT32
     since: str = "sm_80"
-    headers: tuple[str, ...] = ("product.cuh", "finish.cuh", "tiles.cuh")
 
     def grid(self, m: int, n: int, tiles: Macros) -> tuple[int, int, int]:
         """The blocks for a C of m x n, in one dimension: a block for each tile."""
@@ -93,18 +93,55 @@ class Rung:
     def path(self) -> Path:
         return SOURCE / self.file
 
-    @property
-    def files(self) -> list[Path]:
-        """All that it is written in: the .cu file and its headers."""
-        return [self.path, *(SOURCE / header for header in self.headers)]
-
 
 def orders(product: Any) -> dict[str, int]:
     """A_ORDER and B_ORDER: the direction in which threads read an operand; along k if it is contiguous in neither."""
     return {
-        "A_ORDER": ACROSS if product["a_row"] == 1 != product["a_column"] else ALONG,
-        "B_ORDER": ACROSS if product["b_column"] == 1 or product["b_row"] != 1 else ALONG,
+        name: ALONG if order == ANY else order
+        for name, order in (("A_ORDER", _order_of_a(product)), ("B_ORDER", _order_of_b(product)))
     }
+
+
+def vectors(product: Any) -> dict[str, int]:
+    """The orders, and whether four neighbours in that order are 16 aligned bytes: A_WIDE and B_WIDE."""
+    a, b = _order_of_a(product), _order_of_b(product)
+    return {**orders(product), "A_WIDE": int(_wide_a(product, a)), "B_WIDE": int(_wide_b(product, b))}
+
+
+def asynchronous(product: Any) -> dict[str, int]:
+    """The orders, and wide copies only of what needs no transposing."""
+    a, b = _order_of_a(product), _order_of_b(product)
+    wide_a, wide_b = a == ACROSS and _wide_a(product, a), b == ACROSS and _wide_b(product, b)
+    return {"A_ORDER": a, "B_ORDER": b, "A_WIDE": int(wide_a), "B_WIDE": int(wide_b)}
+
+
+def _order_of_a(product: Any) -> int:
+    return _order(along=product["a_column"], across=product["a_row"])
+
+
+def _order_of_b(product: Any) -> int:
+    return _order(along=product["b_row"], across=product["b_column"])
+
+
+def _order(along: int, across: int) -> int:
+    return ALONG if along == 1 else ACROSS if across == 1 else ANY
+
+
+def _wide_a(product: Any, order: int) -> bool:
+    if order == ALONG:
+        return _wide(product["a"], product["k"], product["a_row"])
+    return order == ACROSS and _wide(product["a"], product["m"], product["a_column"])
+
+
+def _wide_b(product: Any, order: int) -> bool:
+    if order == ALONG:
+        return _wide(product["b"], product["k"], product["b_column"])
+    return order == ACROSS and _wide(product["b"], product["n"], product["b_row"])
+
+
+def _wide(address: int, size: int, stride: int) -> bool:
+    """Whether rows of `size` float32 numbers, `stride` apart, are whole pieces of 16 aligned bytes."""
+    return bool(address % 16 == 0 and size % 4 == 0 and stride % 4 == 0)
 
 
 def combinations(**choices: Iterable[int]) -> tuple[dict[str, int], ...]:
@@ -129,6 +166,71 @@ def _tile(tiles: Macros) -> tuple[int, int]:
 
 def _in_1d(tiles: Macros) -> Iterable[tuple[bool, str]]:
     yield tiles["BM"] % tiles["TM"] == 0, f"BM is {tiles['BM']}, not a multiple of TM, {tiles['TM']}"
+
+
+def _outer(tiles: Macros) -> tuple[int, int, int]:
+    return tiles["BM"] * tiles["BN"] // (tiles["TM"] * tiles["TN"]), 1, 1
+
+
+def _rows(tiles: Macros) -> int:
+    """Bytes of the rows of C that a block gathers before it writes them."""
+    return 4 * tiles["BM"] // tiles["TM"] * tiles["BN"]
+
+
+def _in_2d(tiles: Macros) -> Iterable[tuple[bool, str]]:
+    yield from _in_1d(tiles)
+    yield tiles["BN"] % tiles["TN"] == 0, f"BN is {tiles['BN']}, not a multiple of TN, {tiles['TN']}"
+    sums = tiles["TM"] * tiles["TN"]
+    yield sums <= MOST_SUMS, f"a thread would have {sums} sums, and has registers for {MOST_SUMS}"
+
+
+def _in_fours(tiles: Macros) -> Iterable[tuple[bool, str]]:
+    yield from _in_2d(tiles)
+    for name in ("TM", "TN", "BK"):
+        yield tiles[name] % 4 == 0, f"{name} is {tiles[name]}, not a multiple of 4, the numbers of one load"
+
+
+def _warps(tiles: Macros) -> int:
+    return (tiles["BM"] // tiles["WM"]) * (tiles["BN"] // tiles["WN"])
+
+
+def _in_warps(tiles: Macros) -> Iterable[tuple[bool, str]]:
+    bm, bn, bk, wm, wn = (tiles[name] for name in ("BM", "BN", "BK", "WM", "WN"))
+    wniter, tm, tn = (tiles[name] for name in ("WNITER", "TM", "TN"))
+    yield bm % wm == 0, f"BM is {bm}, not a multiple of WM, {wm}"
+    yield bn % wn == 0, f"BN is {bn}, not a multiple of WN, {wn}"
+    yield wn % wniter == 0, f"WN is {wn}, not a multiple of WNITER, {wniter}"
+    for name in ("TM", "TN"):
+        yield tiles[name] % 4 == 0, f"{name} is {tiles[name]}, not a multiple of 4, the numbers of one load"
+    wmiter = wm * wn // (32 * tm * tn * wniter)
+    fits = wmiter > 0 and wm % wmiter == 0 and wmiter * 32 * tm * tn * wniter == wm * wn
+    yield (
+        fits,
+        f"the {wm} x {wn} numbers of a warp are not 32 lanes' with {wniter} pieces of {tm} x {tn} to the right",
+    )
+    down, right = wm // wmiter // tm, wn // wniter // tn
+    sentence = f"lanes would stand {down} x {right}, and 32 of them must, an even number downwards"
+    yield (
+        down * right == 32 and down % 2 == 0 and down * tm * wmiter == wm and right * tn * wniter == wn,
+        sentence,
+    )
+    sums = wmiter * tm * wniter * tn
+    yield sums <= MOST_SUMS, f"a thread would have {sums} sums, and has registers for {MOST_SUMS}"
+    # The same for every variant: copies of 4 and of 16 bytes, across the tile, and 8 threads along k.
+    threads = _warps(tiles) * 32
+    for name, width in (("BM", bm), ("BN", bn)):
+        for count in (1, 4):
+            rows = threads * count // width
+            shared = rows > 0 and rows * width == threads * count and bk % rows == 0
+            yield shared, f"{threads} threads do not share a tile of {name} x BK, {width} x {bk}, evenly"
+        shared = bk % 8 == 0 and width % (threads // 8) == 0
+        yield (
+            shared,
+            f"{threads} threads, 8 along k, do not share a tile of {name} x BK, {width} x {bk}, evenly",
+        )
+    gathered = bm // (wmiter * tm) * bn
+    fits = gathered <= 2 * bk * (bm + bn + 8)
+    yield fits, f"{gathered} sums of C, gathered to be written, do not fit where the tiles of A and B were"
 
 
 NAIVE = Rung(
@@ -180,4 +282,52 @@ TILE1D = Rung(
     rules=_in_1d,
 )
 
-RUNGS = (NAIVE, COALESCED, SHARED, TILE1D)
+TILE2D = Rung(
+    name="cuda-tile2d",
+    file="tile2d.cu",
+    idea="a thread computes 8 x 8 elements from 8 + 8 numbers: an outer product in registers",
+    rung=84,
+    tiles={"BM": 128, "BN": 128, "BK": 8, "TM": 8, "TN": 8},
+    block=_outer,
+    tile=_tile,
+    held=lambda tiles: 4 * (tiles["BM"] * (tiles["BK"] + 1) + tiles["BK"] * tiles["BN"]) + _rows(tiles),
+    variant=orders,
+    variants=ORDERS,
+    rules=_in_2d,
+)
+
+VECTORIZED = Rung(
+    name="cuda-vectorized",
+    file="vectorized.cu",
+    idea="16 bytes in one load, A transposed in shared memory",
+    rung=85,
+    tiles={"BM": 128, "BN": 128, "BK": 8, "TM": 8, "TN": 8},
+    block=_outer,
+    tile=_tile,
+    held=lambda tiles: 4 * tiles["BK"] * (tiles["BM"] + tiles["BN"] + 8) + _rows(tiles),
+    variant=vectors,
+    variants=combinations(A_ORDER=(ALONG, ACROSS), B_ORDER=(ALONG, ACROSS), A_WIDE=(0, 1), B_WIDE=(0, 1)),
+    rules=_in_fours,
+)
+
+WARPTILE = Rung(
+    name="cuda-warptile",
+    file="warptile.cu",
+    idea="tiles for warps, and copies on their way while the block multiplies",
+    rung=86,
+    tiles={"BM": 128, "BN": 128, "BK": 16, "WM": 64, "WN": 64, "WNITER": 4, "TM": 8, "TN": 4, "BAND": 16},
+    block=lambda tiles: (_warps(tiles) * 32, 1, 1),
+    tile=_tile,
+    held=lambda tiles: 2 * 4 * tiles["BK"] * (tiles["BM"] + tiles["BN"] + 8),
+    variant=asynchronous,
+    variants=tuple(
+        macros
+        for macros in combinations(
+            A_ORDER=(ANY, ALONG, ACROSS), B_ORDER=(ANY, ALONG, ACROSS), A_WIDE=(0, 1), B_WIDE=(0, 1)
+        )
+        if all(macros[f"{x}_ORDER"] == ACROSS or not macros[f"{x}_WIDE"] for x in "AB")
+    ),
+    rules=_in_warps,
+)
+
+RUNGS = (NAIVE, COALESCED, SHARED, TILE1D, TILE2D, VECTORIZED, WARPTILE)
