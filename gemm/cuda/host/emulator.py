@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gemm.cuda import build
 from gemm.cuda.host import compiler
 from gemm.cuda.host.symbols import thread_locals
 from gemm.cuda.product import FUSES, pack
@@ -191,6 +192,6 @@ def kernel(rung: Rung, tiles: Macros | None = None, *, seed: int = 0, watched: b
         probe=compiler.reason,
         rung=rung.rung,
         file=str(rung.path),
-        files=lambda: rung.files,
+        files=lambda: build.sources(rung.path),
         peer=True,
     )

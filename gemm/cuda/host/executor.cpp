@@ -17,6 +17,7 @@
 #include "cuda.hpp"
 
 #include <link.h>
+#include <stddef.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,6 +130,13 @@ struct Fiber : Context {
     unsigned there;
 };
 
+struct Copy {
+    void *to;
+    const void *from;    // null: zeros
+    size_t size;
+    unsigned where;
+};
+
 struct Array {           // as emulator.py describes them
     size_t offset, size;
     const char *name;
@@ -154,13 +162,14 @@ const Range *ranges;
 int range_count;
 char *message;
 size_t message_room;
-bool failed;
+bool failed, watched;
 uint64_t random_state;
 
 // ----- one block
 std::vector<Fiber> fibers;
 char *stacks;
 size_t stacks_bytes;
+std::vector<std::vector<Copy>> on_their_way;  // of each thread
 Context scheduler;
 Fiber *current;
 int threads, at_block, done;
@@ -432,6 +441,7 @@ void run_block() {
     ++phase;
     for (int number = 0; number < threads; ++number) {
         fibers[number].state = FRESH;
+        on_their_way[number].clear();
         ready.push_back(number);
     }
     while (done < threads) {
@@ -555,6 +565,11 @@ void look_at_global(uintptr_t address, size_t size, bool write, unsigned where) 
     say_outside(address, size, write, where);
 }
 
+void finish_copy(const Copy &copy) {
+    if (copy.from) memcpy(copy.to, copy.from, copy.size);
+    else memset(copy.to, 0, copy.size);
+}
+
 inline void look(void *at, size_t size, bool write, void *code) {
     uintptr_t address = reinterpret_cast<uintptr_t>(at);
     size_t offset = address - reinterpret_cast<uintptr_t>(shared);
@@ -564,6 +579,31 @@ inline void look(void *at, size_t size, bool write, void *code) {
 }
 
 }  // namespace
+
+// ------------------------------------------------------------------------------------------- copies on their way
+// A copy writes at any time between its start and the wait for it: here it does so first or last, drawn at random, and
+// is looked at both times.
+
+void gemmlab::copy_async(void *to, const void *from, size_t size) {
+    void *code = __builtin_return_address(0);
+    if (watched) {
+        if (from) look(const_cast<void *>(from), size, false, code);
+        look(to, size, true, code);
+    }
+    Copy copy = {to, from, size, place(code)};
+    if (draw() & 1) finish_copy(copy);
+    else on_their_way[number_of(*current)].push_back(copy);
+}
+
+void gemmlab::wait_for_copies() {
+    std::vector<Copy> &copies = on_their_way[number_of(*current)];
+    for (const Copy &copy : copies) {
+        size_t offset = reinterpret_cast<uintptr_t>(copy.to) - reinterpret_cast<uintptr_t>(shared);
+        if (watched) look_at_shared(offset, copy.size, true, copy.where);
+        finish_copy(copy);
+    }
+    copies.clear();
+}
 
 // What -fsanitize=thread calls.
 #define CODE __builtin_return_address(0)
@@ -583,7 +623,7 @@ extern "C" void __tsan_read_range(void *at, size_t size) { look(at, size, false,
 extern "C" void __tsan_write_range(void *at, size_t size) { look(at, size, true, CODE); }
 extern "C" void __tsan_func_entry(void *) {}
 extern "C" void __tsan_func_exit(void *) {}
-extern "C" void __tsan_init() {}
+extern "C" void __tsan_init() { watched = true; }  // before main, where it was compiled so
 extern "C" void *__tsan_memcpy(void *to, const void *from, size_t size) {
     look(const_cast<void *>(from), size, false, CODE);
     look(to, size, true, CODE);
@@ -698,6 +738,7 @@ OFFERED int gemmlab_launch(
         }
         stacks = static_cast<char *>(made);
         fibers.assign(size_t(threads), Fiber{});
+        on_their_way.resize(size_t(threads));
     }
     for (int number = 0; number < threads; ++number)
         fibers[number].index = {
