@@ -25,6 +25,12 @@
 #include <algorithm>
 #include <vector>
 
+// What follows the last shared array (this file is linked last): guarded as the gaps between them are.
+constexpr size_t GUARD = 1024;
+extern "C" {
+__attribute__((used)) thread_local char gemmlab_end[GUARD];
+}
+
 #define OFFERED extern "C" __attribute__((visibility("default")))
 
 // One thread's work: the rung (emulator.py writes what calls it).
@@ -180,7 +186,7 @@ unsigned phase = 1, warp_phases[33];
 std::vector<Array> arrays;
 char *shared;
 size_t shared_bytes, dynamic_bytes;
-constexpr size_t SLOT = 65536, GUARD = 1024;
+constexpr size_t SLOT = 65536;
 constexpr unsigned char POISON = 0xff;  // NaN, as float, double, half and bfloat16
 std::vector<int> slots;                 // which array lies in which 64 KiB; -1: none
 std::vector<Cell> cells;
