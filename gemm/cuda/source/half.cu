@@ -16,9 +16,17 @@
 
 #ifndef BM
 #define BM 128
+#endif
+#ifndef BN
 #define BN 128
+#endif
+#ifndef WM
 #define WM 64
+#endif
+#ifndef WN
 #define WN 32
+#endif
+#ifndef STAGES
 #define STAGES 3
 #endif
 #ifndef BAND
@@ -33,11 +41,11 @@
 #ifndef B_ORDER
 #define B_ORDER ACROSS
 #endif
-#ifndef A_ALIGNED
-#define A_ALIGNED 0
+#ifndef A_WIDE
+#define A_WIDE 0
 #endif
-#ifndef B_ALIGNED
-#define B_ALIGNED 0
+#ifndef B_WIDE
+#define B_WIDE 0
 #endif
 static_assert(BM % WM == 0 && BN % WN == 0 && BM % LINE == 0 && BN % LINE == 0, "a block is whole warps' tiles and whole lines");
 static_assert(WM % 16 == 0 && WN % 32 == 0, "a warp's tile is whole fragments, and 32 columns for finish_warp");
@@ -66,9 +74,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) gemm(const Product<Half, H
     auto start = [&](int step) {  // the copies of a step
         Half *a = stages + step % STAGES * (BM + BN) * BK, *b = a + BM * BK;
         int k = step * BK;
-        fetch<A_ALONG, A_ALIGNED, BM, BK, THREADS>(a, place_a, p.a + row * p.a_row + k * p.a_column, p.a_row, p.a_column,
+        fetch<A_ALONG, A_WIDE, BM, BK, THREADS>(a, place_a, p.a + row * p.a_row + k * p.a_column, p.a_row, p.a_column,
                                                    p.m - row, p.k - k);
-        fetch<B_ALONG, B_ALIGNED, BN, BK, THREADS>(b, place_b, p.b + k * p.b_row + column * p.b_column, p.b_column, p.b_row,
+        fetch<B_ALONG, B_WIDE, BN, BK, THREADS>(b, place_b, p.b + k * p.b_row + column * p.b_column, p.b_column, p.b_row,
                                                    p.n - column, p.k - k);
     };
 

@@ -2,6 +2,7 @@
 //
 // On a GPU (sm_90a) each is the PTX of that name. Elsewhere they are only declared: gemm/cuda/host/tensor.hpp defines them.
 #pragma once
+#define HOPPER_INSTRUCTIONS
 #include "warp.cuh"
 
 // What the driver's cuTensorMapEncodeTiled fills in (gemm/cuda/tensor_map.py): a matrix and the box that is copied at a time.

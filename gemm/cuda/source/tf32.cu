@@ -20,10 +20,20 @@
 
 #ifndef BM
 #define BM 128
+#endif
+#ifndef BN
 #define BN 128
+#endif
+#ifndef BK
 #define BK 16
+#endif
+#ifndef WM
 #define WM 64
+#endif
+#ifndef WN
 #define WN 32
+#endif
+#ifndef STAGES
 #define STAGES 4
 #endif
 #ifndef BAND
@@ -35,11 +45,11 @@
 #ifndef B_ORDER
 #define B_ORDER ACROSS
 #endif
-#ifndef A_ALIGNED
-#define A_ALIGNED 0
+#ifndef A_WIDE
+#define A_WIDE 0
 #endif
-#ifndef B_ALIGNED
-#define B_ALIGNED 0
+#ifndef B_WIDE
+#define B_WIDE 0
 #endif
 static_assert(BM % WM == 0 && BN % WN == 0, "a block is whole warps' tiles");
 static_assert(WM % 16 == 0 && WN % 8 == 0 && BK % 8 == 0, "a warp's tile is whole fragments");
@@ -63,9 +73,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) gemm(const Product<float, 
     auto start = [&](int step) {  // the copies of a step
         float *a = stages + step % STAGES * (A_FLOATS + B_FLOATS), *b = a + A_FLOATS;
         int k = step * BK;
-        fetch<A_ALONG, A_ALIGNED, BM, BK, THREADS>(a, place_a, p.a + row * p.a_row + k * p.a_column, p.a_row, p.a_column,
+        fetch<A_ALONG, A_WIDE, BM, BK, THREADS>(a, place_a, p.a + row * p.a_row + k * p.a_column, p.a_row, p.a_column,
                                                    p.m - row, p.k - k);
-        fetch<B_ALONG, B_ALIGNED, BN, BK, THREADS>(b, place_b, p.b + k * p.b_row + column * p.b_column, p.b_column, p.b_row,
+        fetch<B_ALONG, B_WIDE, BN, BK, THREADS>(b, place_b, p.b + k * p.b_row + column * p.b_column, p.b_column, p.b_row,
                                                    p.n - column, p.k - k);
     };
 

@@ -3,6 +3,7 @@
 // On a GPU each is the PTX of that name. Elsewhere they are only declared: gemm/cuda/host/tensor.hpp defines them by what
 // the PTX ISA says they do, so that the kernels run, slowly, on a CPU.
 #pragma once
+#define WARP_INSTRUCTIONS
 #include "half.cuh"
 
 __host__ __device__ constexpr int smaller(int a, int b) { return a < b ? a : b; }
