@@ -3,6 +3,9 @@
 
 // Tile sizes, after the system's headers, whose template parameters have such names too.
 #include "macros.hpp"
+#if defined(CLUSTER) && CLUSTER > 1
+#include "cluster.hpp"
+#endif
 
 #include GEMMLAB_RUNG
 

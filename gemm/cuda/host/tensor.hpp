@@ -4,7 +4,9 @@
 // swizzle or a descriptor must agree for a product to come out right. What is asynchronous on a GPU happens here as late as
 // the waits allow, and what it is to overwrite is poison from the moment that it was asked for.
 #pragma once
-#include <stdlib.h>
+#undef threadIdx  // cluster.hpp's
+#undef blockIdx
+#undef gridDim
 
 #define UNWATCHED __attribute__((noinline, no_sanitize("thread")))
 
@@ -14,7 +16,10 @@ extern thread_local unsigned char shared[];
 namespace gemmlab {
 
 constexpr int MOST = 1024;
-constexpr unsigned char POISONED = 0xff;
+#ifndef GEMMLAB_CLUSTER
+constexpr int CLUSTER_SHARED = 0;
+UNWATCHED static int rank_of(unsigned) { return 0; }
+#endif
 
 // ----------------------------------------------------------------------------------- warps: one for all, all for one
 
@@ -100,6 +105,7 @@ struct Map {
 };
 struct Box {
     unsigned address;
+    int rank;
     const Map *map;
     int x, y;
     Barrier *barrier;
@@ -107,9 +113,13 @@ struct Box {
 static Box boxes[256];
 static int box_count;
 
-// Shared memory has addresses of its own, and does not begin on a boundary that anybody may count on.
+// Shared memory has addresses of its own, the same in each block of a cluster, and does not begin on a boundary that
+// anybody may count on.
 constexpr unsigned BASE = 512;
-UNWATCHED static unsigned char *at_address(unsigned address) { return shared + (address - BASE); }
+UNWATCHED static unsigned char *at_address(unsigned address, int rank) { return shared + rank * CLUSTER_SHARED + (address - BASE); }
+UNWATCHED static unsigned address_of(const void *at) {
+    return unsigned((const unsigned char *)at - shared) - rank_of(threadIdx.x) * CLUSTER_SHARED + BASE;
+}
 UNWATCHED static unsigned swizzled(unsigned address) { return address ^ (address >> 7 & 7) << 4; }
 
 UNWATCHED static void fill(const Box &box, bool arrived) {
@@ -118,7 +128,7 @@ UNWATCHED static void fill(const Box &box, bool arrived) {
         for (unsigned x = 0; x < map.box_inner; ++x) {
             long long from_x = box.x + (long long)x, from_y = box.y + (long long)y;
             bool inside = from_x >= 0 && from_x < (long long)map.inner && from_y >= 0 && from_y < (long long)map.outer;
-            unsigned short *to = (unsigned short *)at_address(swizzled(box.address + (y * unsigned(map.box_inner) + x) * 2));
+            unsigned short *to = (unsigned short *)at_address(swizzled(box.address + (y * unsigned(map.box_inner) + x) * 2), box.rank);
             if (!arrived) *to = 0xffff;
             else *to = inside ? ((const unsigned short *)((const char *)map.matrix + from_y * (long long)map.step))[from_x] : 0;
         }
@@ -166,7 +176,7 @@ UNWATCHED static float element(unsigned long long descriptor, int mn, int k, boo
     unsigned stride = unsigned(descriptor >> 32 & 0x3fff) << 4;
     unsigned at = turned ? start + mn / 64 * leading + k / 8 * stride + k % 8 * 128 + mn % 64 * 2
                          : start + mn / 8 * stride + mn % 8 * 128 + k * 2;
-    return part(*(const unsigned short *)at_address(swizzled(at)), 0, bf16);
+    return part(*(const unsigned short *)at_address(swizzled(at), rank_of(threadIdx.x)), 0, bf16);
 }
 
 UNWATCHED static void compute(const Wgmma &w) {
@@ -196,7 +206,7 @@ UNWATCHED static void begin_thread() {
 
 // ------------------------------------------------------------------------------------------------------ warp.cuh
 
-unsigned shared_address(const void *at) { return unsigned((const unsigned char *)at - shared) + gemmlab::BASE; }
+UNWATCHED unsigned shared_address(const void *at) { return gemmlab::address_of(at); }
 
 UNWATCHED void copy_async(void *to, const void *from, int bytes) {
     using namespace gemmlab;
@@ -272,24 +282,37 @@ UNWATCHED static void arrive_at(gemmlab::Barrier *barrier, int bytes) {
     gemmlab::look(barrier);
 }
 UNWATCHED void arrive_and_expect(unsigned long long *barrier, int bytes) { arrive_at(gemmlab::at_barrier(barrier), bytes); }
-UNWATCHED void arrive(unsigned long long *barrier, int) { arrive_at(gemmlab::at_barrier(barrier), 0); }
+// The barrier at the same address of another block.
+UNWATCHED static gemmlab::Barrier *there(unsigned long long *barrier, int rank) {
+    return reinterpret_cast<gemmlab::Barrier *>(gemmlab::at_address(gemmlab::address_of(barrier), rank));
+}
+UNWATCHED void arrive(unsigned long long *barrier, int rank) { arrive_at(there(barrier, rank), 0); }
 UNWATCHED void wait(unsigned long long *barrier, int parity) {
     for (int patience = 0; gemmlab::at_barrier(barrier)->parity == unsigned(parity); ++patience) {
         if (patience == 1 << 20) GEMMLAB_AT.fault("waits in vain for a barrier");
         gemmlab::pass_time();
     }
 }
-int cluster_rank() { return 0; }
-void cluster_sync() {}
-UNWATCHED void copy_box(void *to, const TensorMap *map, int x, int y, unsigned long long *barrier) {
+UNWATCHED unsigned char *on_boundary(unsigned char *) {
+    int rank = gemmlab::rank_of(threadIdx.x);
+    return gemmlab::at_address((gemmlab::BASE + 1023) / 1024 * 1024, rank);
+}
+UNWATCHED int cluster_rank() { return gemmlab::rank_of(threadIdx.x); }
+UNWATCHED void cluster_sync() { __syncthreads(); }
+UNWATCHED void copy_box(void *to, const TensorMap *map, int x, int y, unsigned long long *barrier, int ranks) {
     using namespace gemmlab;
     unsigned address = shared_address(to);
     if (address % 1024) GEMMLAB_AT.fault("copies a box to what does not begin on 1024 bytes");
-    if (box_count == 256) GEMMLAB_AT.fault("has more than 256 boxes under way");
-    boxes[box_count] = {address, reinterpret_cast<const Map *>(map), x, y, at_barrier(barrier)};
-    fill(boxes[box_count++], false);
+    for (int rank = 0; ranks >> rank; ++rank) {
+        if (!(ranks >> rank & 1)) continue;
+        if (box_count == 256) GEMMLAB_AT.fault("has more than 256 boxes under way");
+        boxes[box_count] = {address, rank, reinterpret_cast<const Map *>(map), x, y, there(barrier, rank)};
+        fill(boxes[box_count++], false);
+    }
 }
-void copy_box(void *to, const TensorMap *map, int x, int y, unsigned long long *barrier, int) { copy_box(to, map, x, y, barrier); }
+UNWATCHED void copy_box(void *to, const TensorMap *map, int x, int y, unsigned long long *barrier) {
+    copy_box(to, map, x, y, barrier, 1 << gemmlab::rank_of(threadIdx.x));
+}
 
 void wgmma_begin() {}
 UNWATCHED void host_wgmma(float *d, int n, unsigned long long a, unsigned long long b, bool add, bool a_turned, bool b_turned, bool bf16) {

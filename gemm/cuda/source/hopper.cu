@@ -95,8 +95,8 @@ static_assert(sizeof(Arguments) == 448, "gemm/cuda/tensor_map.py says 448 bytes"
 extern "C" __global__ void __launch_bounds__(THREADS, 1) IN_CLUSTERS
 gemm(const __grid_constant__ Arguments given) {
     const Product<Half, Half> &p = given.p;
-    extern __shared__ __align__(1024) unsigned char shared[];  // swizzles count from boundaries of 1024 bytes
-    unsigned char *a_slots = shared + (1024 - shared_address(shared) % 1024) % 1024;
+    extern __shared__ __align__(1024) unsigned char shared[];
+    unsigned char *a_slots = on_boundary(shared);
     unsigned char *b_slots = a_slots + STAGES * A_BYTES;
     unsigned long long *full = reinterpret_cast<unsigned long long *>(b_slots + STAGES * B_BYTES), *empty = full + STAGES;
 

@@ -46,6 +46,10 @@ __device__ inline void wait(unsigned long long *barrier, int parity) {
 
 // --- clusters ------------------------------------------------------------------------------------------------------------
 
+// From where on this block's shared memory is its own to use: swizzles count from boundaries of 1024 bytes.
+__device__ inline unsigned char *on_boundary(unsigned char *shared) {
+    return shared + (1024 - shared_address(shared) % 1024) % 1024;
+}
 __device__ inline int cluster_rank() {
     unsigned rank;
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
@@ -124,6 +128,7 @@ inline void barriers_ready() {}
 void arrive_and_expect(unsigned long long *barrier, int bytes);
 void arrive(unsigned long long *barrier, int rank);
 void wait(unsigned long long *barrier, int parity);
+unsigned char *on_boundary(unsigned char *shared);
 int cluster_rank();
 void cluster_sync();
 void copy_box(void *shared, const TensorMap *map, int x, int y, unsigned long long *barrier);
