@@ -286,7 +286,8 @@ UNWATCHED void arrive_and_expect(unsigned long long *barrier, int bytes) { arriv
 UNWATCHED static gemmlab::Barrier *there(unsigned long long *barrier, int rank) {
     return reinterpret_cast<gemmlab::Barrier *>(gemmlab::at_address(gemmlab::address_of(barrier), rank));
 }
-UNWATCHED void arrive(unsigned long long *barrier, int rank) { arrive_at(there(barrier, rank), 0); }
+UNWATCHED void arrive(unsigned long long *barrier) { arrive_at(gemmlab::at_barrier(barrier), 0); }
+UNWATCHED void arrive_there(unsigned long long *barrier, int rank) { arrive_at(there(barrier, rank), 0); }
 UNWATCHED void wait(unsigned long long *barrier, int parity) {
     for (int patience = 0; gemmlab::at_barrier(barrier)->parity == unsigned(parity); ++patience) {
         if (patience == 1 << 20) GEMMLAB_AT.fault("waits in vain for a barrier");

@@ -153,23 +153,28 @@ gemm(const __grid_constant__ Arguments given) {
         }
     } else {
         more_registers<232>();
-        const int consumer = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-        const unsigned a_first = shared_address(a_slots) + consumer * PANEL, b_first = shared_address(b_slots);
+        const int consumer = uniform(threadIdx.x / 128 - 1), warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+        const unsigned long long a_tile = tile_descriptor(shared_address(a_slots) + consumer * PANEL, A_ALONG);
+        const unsigned long long b_tile = tile_descriptor(shared_address(b_slots), B_ALONG);
         const InRuns runs = in_runs<8>(p);
         auto release = [&](int at) {  // this warp reads slot `at` no more
-            if (lane < CLUSTER) arrive(&empty[at], lane);
+            if (CLUSTER == 1) {
+                if (lane == 0) arrive(&empty[at]);
+            } else if (lane < CLUSTER) {
+                arrive_there(&empty[at], lane);
+            }
         };
 
         for (int i = first; i < tiles; i += clusters) {
             float sum[BN / 8][4];
             int before = 0;
             for (int step = 0; step < steps; ++step, slot.next()) {
-                const unsigned a = a_first + slot.at * A_BYTES, b = b_first + slot.at * B_BYTES;
                 wait(&full[slot.at], slot.parity);
                 wgmma_begin();
 #pragma unroll
                 for (int part = 0; part < BK / 16; ++part)
-                    wgmma<!A_ALONG, !B_ALONG>(sum, tile_descriptor(a, part, A_ALONG), tile_descriptor(b, part, B_ALONG),
+                    wgmma<!A_ALONG, !B_ALONG>(sum, moved(a_tile, slot.at * A_BYTES + part * step_bytes(A_ALONG)),
+                                              moved(b_tile, slot.at * B_BYTES + part * step_bytes(B_ALONG)),
                                               step > 0 || part > 0, Half());
                 wgmma_commit();
                 wgmma_wait<1>();

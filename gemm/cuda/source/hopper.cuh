@@ -21,15 +21,19 @@ __device__ inline void barrier_init(unsigned long long *barrier, int arrivals) {
 __device__ inline void barriers_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
 __device__ inline void arrive_and_expect(unsigned long long *barrier, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;"
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
                  :: "r"(shared_address(barrier)), "r"(bytes) : "memory");
 }
-// At the same barrier of block `rank` of the cluster.
-__device__ inline void arrive(unsigned long long *barrier, int rank) {
+__device__ inline void arrive(unsigned long long *barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(shared_address(barrier)) : "memory");
+}
+// At the same barrier of block `rank` of the cluster. (Not .release.cluster: a fence of all memory in every step. What is
+// handed over was read by wgmma, which the wait before it has seen end.)
+__device__ inline void arrive_there(unsigned long long *barrier, int rank) {
     asm volatile("{\n"
                  ".reg .b32 there;\n"
                  "mapa.shared::cluster.u32 there, %0, %1;\n"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
                  "}" :: "r"(shared_address(barrier)), "r"(rank) : "memory");
 }
 // Until the phase of this parity has ended. The first phase has parity 0; before it, parity 1 counts as ended.
@@ -38,7 +42,7 @@ __device__ inline void wait(unsigned long long *barrier, int parity) {
     do {
         asm volatile("{\n"
                      ".reg .pred ended;\n"
-                     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 ended, [%1], %2;\n"
+                     "mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
                      "selp.u32 %0, 1, 0, ended;\n"
                      "}" : "=r"(ended) : "r"(shared_address(barrier)), "r"(parity) : "memory");
     } while (!ended);
@@ -126,7 +130,8 @@ __device__ inline void wgmma(float (&d)[32][4], unsigned long long a, unsigned l
 void barrier_init(unsigned long long *barrier, int arrivals);
 inline void barriers_ready() {}
 void arrive_and_expect(unsigned long long *barrier, int bytes);
-void arrive(unsigned long long *barrier, int rank);
+void arrive(unsigned long long *barrier);
+void arrive_there(unsigned long long *barrier, int rank);
 void wait(unsigned long long *barrier, int parity);
 unsigned char *on_boundary(unsigned char *shared);
 int cluster_rank();

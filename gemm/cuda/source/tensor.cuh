@@ -84,11 +84,13 @@ __host__ __device__ constexpr unsigned long long descriptor(unsigned address, un
            (unsigned long long)(stride >> 4 & 0x3fff) << 32 | 1ull << 62;
 }
 
-// Of in_tile's tiles, from k = step * 16 on: eight lines are 1024 bytes. Along k the leading offset is not used, and 16
-// elements further is 32 bytes inside the swizzled line; otherwise panels follow each other, and it is 16 lines.
-__host__ __device__ constexpr unsigned long long tile_descriptor(unsigned address, int step, bool along_k) {
-    return along_k ? descriptor(address + step * 32, 16, 1024) : descriptor(address + step * 16 * 128, PANEL, 1024);
+// Of in_tile's tiles: eight lines are 1024 bytes. Along k the leading offset is not used; otherwise panels follow each other.
+__host__ __device__ constexpr unsigned long long tile_descriptor(unsigned address, bool along_k) {
+    return descriptor(address, along_k ? 16 : PANEL, 1024);
 }
+// 16 elements of k further: 32 bytes inside the line (it is swizzled after they are added), or 16 lines.
+__host__ __device__ constexpr int step_bytes(bool along_k) { return along_k ? 32 : 16 * 128; }
+__host__ __device__ constexpr unsigned long long moved(unsigned long long descriptor, int bytes) { return descriptor + (bytes >> 4); }
 
 // --- the grid ----------------------------------------------------------------------------------------------------------
 

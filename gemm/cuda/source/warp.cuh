@@ -59,6 +59,8 @@ __device__ inline void multiply_half(float (&c)[4], const unsigned (&a)[4], cons
 
 // The x of the lane whose number differs in these bits; all 32 lanes ask.
 __device__ inline float from_lane(float x, int bits) { return __shfl_xor_sync(0xffffffffu, x, bits); }
+// A number that is the same in the whole warp, in a register that the compiler knows to be.
+__device__ inline int uniform(int x) { return __shfl_sync(0xffffffffu, x, 0); }
 
 #else
 
@@ -74,5 +76,6 @@ void multiply_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]
 void multiply_half(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], bfloat16);
 void multiply_half(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], float16);
 float from_lane(float x, int bits);
+inline int uniform(int x) { return x; }
 
 #endif
