@@ -393,7 +393,10 @@ def _fragments(least: int) -> Callable[[Macros], Iterable[tuple[bool, str]]]:
                 yield holds, f"{name} is {tiles[name]}, not a multiple of {size}, a fragment's"
         if "BK" not in tiles:
             for name in ("BM", "BN"):
-                yield tiles[name] % 64 == 0, f"{name} is {tiles[name]}, not a multiple of 64, a line of 128 bytes"
+                yield (
+                    tiles[name] % 64 == 0,
+                    f"{name} is {tiles[name]}, not a multiple of 64, a line of 128 bytes",
+                )
         yield tiles["STAGES"] >= 2, "STAGES is 1; one is computed while another arrives, which makes 2"
         sums = tiles["WM"] * tiles["WN"] // 32
         yield sums <= MOST_SUMS, f"a thread would have {sums} sums, and has registers for {MOST_SUMS}"
@@ -431,7 +434,7 @@ def _hopper_bytes(tiles: Macros) -> int:
 
 
 def _boxes(product: Any, tiles: Macros) -> list[tuple[tensor_map.Matrix, tensor_map.Box]]:
-    """A and B for the copy engine. Along k a box is the block's tile (of B, this block's share); across, a panel of it."""
+    """A and B for the copy engine. Along k a box is the block's tile (of B, its share); across, a panel of it."""
     chosen, found = orders(product), []
     for name, lines in (("a", tiles["BM"]), ("b", tiles["BN"] // tiles["CLUSTER"])):
         along = chosen[f"{name.upper()}_ORDER"] == ALONG
@@ -479,7 +482,9 @@ HOPPER_BYTES = 227 * 1024
 HOPPER_TILES = {"BM": 128, "BN": 256, "STAGES": 4, "CLUSTER": 1, "BAND": 16}
 
 
-def _in_16_bits(name: str, format: str, signatures: tuple[Signature, ...], number: int, dtype: int, rung: float) -> Rung:
+def _in_16_bits(
+    name: str, format: str, signatures: tuple[Signature, ...], number: int, dtype: int, rung: float
+) -> Rung:
     """The two kernels of a 16-bit format: for any GPU and any operands, and Hopper's."""
     hopper = Rung(
         name=f"{name}-hopper",
@@ -492,7 +497,9 @@ def _in_16_bits(name: str, format: str, signatures: tuple[Signature, ...], numbe
         held=lambda tiles: 0,
         shared_bytes=_hopper_bytes,
         variant=_hopper_variant(number),
-        variants=combinations(A_ORDER=(ALONG, ACROSS), B_ORDER=(ALONG, ACROSS), FUNCTION=(0,), FLOAT16=(number,)),
+        variants=combinations(
+            A_ORDER=(ALONG, ACROSS), B_ORDER=(ALONG, ACROSS), FUNCTION=(0,), FLOAT16=(number,)
+        ),
         rules=_in_warpgroups,
         signatures=signatures,
         since="sm_90a",

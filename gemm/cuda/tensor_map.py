@@ -1,4 +1,4 @@
-"""Tensor maps: what Hopper's copy engine (TMA) is told of a matrix. The driver encodes them; its rules are checked here.
+"""Tensor maps: what Hopper's copy engine (TMA) is told of a matrix. The driver encodes them, by rules checked here.
 
     lying(product, "a", ALONG)     a matrix as the engine sees it: which direction is contiguous
     why_not(matrix, box)           the rule that it breaks, in a sentence; None: it can be copied in such boxes

@@ -18,7 +18,7 @@ from gemm.cuda.host import compiler
 from gemm.cuda.host.symbols import thread_locals
 from gemm.cuda.product import FUSES, pack
 from gemm.cuda.rungs import SHARED_BYTES, Macros, Rung
-from gemm.cuda.tensor_map import MAP_BYTES, Box, Matrix
+from gemm.cuda.tensor_map import MAP_BYTES, Box, Matrix, why_not
 from gemm.epilogue import Epilogue
 from gemm.kernel import Function, Kernel
 
@@ -162,6 +162,8 @@ def _emulated(source: Path, macros: tuple[tuple[str, int], ...], watched: bool) 
 
 def tensor_map(matrix: Matrix, box: Box, dtype: int) -> np.ndarray:
     """What tensor.hpp has in the place of a tensor map (`gemm.cuda.tensor_map.encode`): struct Map."""
+    if reason := why_not(matrix, box):
+        raise ValueError(f"no tensor map of this matrix: {reason}")
     given = np.zeros(MAP_BYTES // 8, np.uint64)
     given[:6] = [matrix.address, matrix.inner, matrix.outer, matrix.stride, *box]
     return given.view(np.uint8)

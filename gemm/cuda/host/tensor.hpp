@@ -290,7 +290,7 @@ UNWATCHED void arrive(unsigned long long *barrier) { arrive_at(gemmlab::at_barri
 UNWATCHED void arrive_there(unsigned long long *barrier, int rank) { arrive_at(there(barrier, rank), 0); }
 UNWATCHED void wait(unsigned long long *barrier, int parity) {
     for (int patience = 0; gemmlab::at_barrier(barrier)->parity == unsigned(parity); ++patience) {
-        if (patience == 1 << 20) GEMMLAB_AT.fault("waits in vain for a barrier");
+        if (patience == 1 << 15) GEMMLAB_AT.fault("waits in vain for a barrier");
         gemmlab::pass_time();
     }
 }
