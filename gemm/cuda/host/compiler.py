@@ -17,14 +17,15 @@ from functools import cache
 from pathlib import Path
 
 from gemm.cuda.build import folder
-from gemm.cuda.host.symbols import thread_locals
+from gemm.cuda.host.symbols import Variable, thread_locals
 from gemm.cuda.rungs import SOURCE
 
 HERE = Path(__file__).parent
 NAMES = ("c++", "g++", "clang++")
+END = "gemmlab_end"  # executor.cpp's
 DYNAMIC_BYTES = 227 << 10  # dynamic.cpp's
 # No -march: the same code on every machine. Casts to float4 are everywhere in CUDA, which has no strict aliasing.
-FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti",
+FLAGS = ("-std=c++17", "-O2", "-g1", "-gdwarf-4", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti",
          "-fno-strict-aliasing", "-w")  # fmt: skip
 # Accesses made loops again of, and thread_local variables of other files looked up directly.
 GNU = ("-fno-extern-tls-init", "-fno-tree-loop-distribute-patterns")
@@ -78,6 +79,11 @@ def library(source: Path, macros: Mapping[str, int], watched: bool) -> Path:
     return made
 
 
+def shared_arrays(library: Path) -> list[Variable]:
+    """Where a library has its shared arrays."""
+    return [variable for variable in thread_locals(library) if variable.symbol != END]
+
+
 def _build(compiler: str, source: Path, flags: list[str], gnu: tuple[str, ...], where: Path) -> Path:
     rung, made = where / "rung.o", where / "rung.so"
     found = [f"-I{where}", f"-I{source.parent}", f"-I{SOURCE}", f'-DGEMMLAB_RUNG="{source.name}"']
@@ -91,7 +97,7 @@ def _build(compiler: str, source: Path, flags: list[str], gnu: tuple[str, ...], 
         more = [HERE / "dynamic.cpp", f"-DGEMMLAB_DYNAMIC={variable.symbol}"]
     # (linked without -fsanitize: what it calls is in executor.cpp, and the sanitizers' own libraries stay out)
     executor = _executor(compiler, (*FLAGS, *gnu))
-    _run(compiler, source, "-shared", rung, executor, *more, *FLAGS, *gnu, "-Wl,-z,defs", "-o", made)
+    _run(compiler, source, "-shared", rung, *more, executor, *FLAGS, *gnu, "-Wl,-z,defs", "-o", made)
     return made
 
 
