@@ -26,7 +26,7 @@ def bind(
     rung = rung.fitting(product, _capability(device))
     sizes = tiles.chosen(rung)
     kernel = _kernel(rung, tuple(rung.macros(product, sizes).items()), device)
-    processors = device.attributes["MultiProcessorCount"]
+    processors = device.attributes["MultiProcessorCount"] if rung.persistent else 1
     grid, block = rung.grid(int(product["m"]), int(product["n"]), sizes, processors), rung.block(sizes)
     shared, argument = rung.shared_bytes(sizes), rung.argument(product, sizes, tensor_map.encode)
     operands = (a, b, c, epilogue)  # the call keeps them alive: `product` has only their addresses

@@ -54,6 +54,7 @@ class Rung:
     since         the first architecture that it runs on; "sm_90a" also means: on no other
     refusal       why the kernel cannot take this product, in a sentence; None: it can
     argument      what the kernel is handed for a product, these tiles and an encoder of tensor maps
+    multiplies    what operands are rounded to before they are multiplied, where that is not their dtype
     persistent    at most a block for each multiprocessor is launched; they take the tiles in turn
     faster        another kernel of the same name's, to be taken where it runs and does not refuse
     """
@@ -74,6 +75,7 @@ class Rung:
     since: str = "sm_80"
     refusal: Callable[[Any], str | None] = lambda product: None
     argument: Callable[[Any, Macros, tensor_map.Encode], Any] = lambda product, tiles, encode: product
+    multiplies: str | None = None
     persistent: bool = False
     faster: Rung | None = None
 
@@ -422,6 +424,7 @@ TF32 = Rung(
     variant=chunked(4),
     variants=_chunked_variants(),
     rules=_fragments(8),
+    multiplies="tfloat32",
 )
 
 
@@ -528,4 +531,9 @@ def _in_16_bits(
 BF16 = _in_16_bits("cuda-bf16", "bfloat16", BFLOAT16, 0, tensor_map.BFLOAT16, 88)
 FP16 = _in_16_bits("cuda-fp16", "float16", FLOAT16, 1, tensor_map.FLOAT16, 89)
 
-RUNGS = (NAIVE, COALESCED, SHARED, TILE1D, TILE2D, VECTORIZED, WARPTILE, TF32, BF16, FP16)
+# In float32 throughout, and then on tensor cores.
+RUNGS = (NAIVE, COALESCED, SHARED, TILE1D, TILE2D, VECTORIZED, WARPTILE)
+TENSOR_RUNGS = (TF32, BF16, FP16)
+LADDER = RUNGS + TENSOR_RUNGS
+# Every kernel that has tile sizes of its own.
+TILED = LADDER + tuple(rung.faster for rung in LADDER if rung.faster)

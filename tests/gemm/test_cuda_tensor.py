@@ -142,7 +142,7 @@ def test_fragments_are_where_the_isa_says_and_hold_each_element_once(host, name)
 @pytest.mark.parametrize("along", [True, False])
 @pytest.mark.parametrize("operand", ["a", "b"])
 def test_ldmatrix_brings_the_fragments_that_mma_wants(host, operand, along):
-    """Lane 8 i + r names row r of matrix i; lane l then has row l / 4, columns 2 (l % 4), + 1 (.trans: of its transpose)."""
+    """Lane 8 i + r names row r of matrix i; lane l has row l / 4, columns 2 (l % 4), + 1 (.trans: of its transpose)."""
     function = getattr(host, f"{operand}_ldmatrix_")
     for lane, i, e in itertools.product(range(32), range(4), range(2)):
         row, column = (lane // 4, 2 * (lane % 4) + e) if along else (2 * (lane % 4) + e, lane // 4)
