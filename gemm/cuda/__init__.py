@@ -7,6 +7,10 @@ To be read in this order:
     source/finish.cuh    alpha, beta, bias, activation, derivative: how every kernel ends
     source/tiles.cuh     which tile of C a block computes, and which way operands lie
     source/naive.cu      and then coalesced, shared, tile1d, tile2d, vectorized, warptile: each adds one idea
+    source/tensor.cuh    where tensor cores want what: fragments, swizzles, descriptors; nothing but arithmetic, and
+    source/warp.cuh      their instructions: one small function each (hopper.cuh: Hopper's own)
+    source/tf32.cu       and then half, hopper: the same on tensor cores
+    tensor_map.py        a matrix as Hopper's copy engine is told of it
     rungs.py             the ladder as data: files, tile sizes, grids, and the variants that operands ask for
     tiles.py             tile sizes from the tuning file
     build.py             a kernel compiled by NVRTC, kept on disk, and what the assembler says of it

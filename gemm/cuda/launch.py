@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from gemm.cuda import build, tiles
+from gemm.cuda import build, tensor_map, tiles
 from gemm.cuda.product import pack
 from gemm.cuda.rungs import Rung
 from gemm.epilogue import Epilogue
@@ -22,14 +22,16 @@ def bind(
     import cupy
 
     product = pack(a, b, c, alpha, beta, epilogue)
-    sizes = tiles.chosen(rung)
     device = a.device
+    rung = rung.fitting(product, _capability(device))
+    sizes = tiles.chosen(rung)
     kernel = _kernel(rung, tuple(rung.macros(product, sizes).items()), device)
-    grid, block = rung.grid(int(product["m"]), int(product["n"]), sizes), rung.block(sizes)
-    shared = rung.shared_bytes(sizes)
+    processors = device.attributes["MultiProcessorCount"] if rung.persistent else 1
+    grid, block = rung.grid(int(product["m"]), int(product["n"]), sizes, processors), rung.block(sizes)
+    shared, argument = rung.shared_bytes(sizes), rung.argument(product, sizes, tensor_map.encode)
 
     def call(operands: Any = (a, b, c, epilogue)) -> None:  # kept alive: `product` has only their addresses
-        kernel(grid, block, (product,), shared_mem=shared)
+        kernel(grid, block, (argument,), shared_mem=shared)
 
     def on_its_device() -> None:
         with device:
@@ -38,17 +40,21 @@ def bind(
     return call if cupy.cuda.runtime.getDeviceCount() == 1 else on_its_device
 
 
+def _capability(device: Any) -> tuple[int, int]:
+    said = device.compute_capability  # "90" for 9.0
+    return int(said[:-1]), int(said[-1])
+
+
 def _kernel(rung: Rung, macros: tuple[tuple[str, int], ...], device: Any) -> Any:
     """CuPy's kernel of this variant, loaded on this device."""
-    return _loaded(rung, macros, device.id, device.compute_capability)
+    return _loaded(rung, macros, device.id, _capability(device))
 
 
 @cache
-def _loaded(rung: Rung, macros: tuple[tuple[str, int], ...], device: int, capability: str) -> Any:
+def _loaded(rung: Rung, macros: tuple[tuple[str, int], ...], device: int, capability: tuple[int, int]) -> Any:
     import cupy
 
-    # CuPy says "90" for 9.0
-    architecture = build.architecture_of((int(capability[:-1]), int(capability[-1])))
+    architecture = build.architecture_of(capability)
     built = build.build(rung.path, dict(macros), architecture)
     with cupy.cuda.Device(device):
         kernel = cupy.RawModule(path=str(built.cubin)).get_function("gemm")

@@ -12,10 +12,16 @@ from itertools import product as every
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from gemm.cuda import tensor_map
+from gemm.cuda.probe import runs
 from gemm.kernel import Signature
 
 SOURCE = Path(__file__).parent / "source"
 FLOAT32 = (Signature("float32", "float32", "float32"),)
+BFLOAT16 = (Signature("bfloat16", "float32", "bfloat16"),)
+FLOAT16 = (Signature("float16", "float32", "float16"),)
 
 # As tiles.cuh numbers them.
 ANY, ALONG, ACROSS = range(3)
@@ -46,6 +52,11 @@ class Rung:
     rules         what tile sizes must hold, each with the sentence for those that do not
     signatures    the dtypes that it takes
     since         the first architecture that it runs on; "sm_90a" also means: on no other
+    refusal       why the kernel cannot take this product, in a sentence; None: it can
+    argument      what the kernel is handed for a product, these tiles and an encoder of tensor maps
+    multiplies    what operands are rounded to before they are multiplied, where that is not their dtype
+    persistent    at most a block for each multiprocessor is launched; they take the tiles in turn
+    faster        another kernel of the same name's, to be taken where it runs and does not refuse
     """
 
     name: str
@@ -62,11 +73,25 @@ class Rung:
     rules: Callable[[Macros], Iterable[tuple[bool, str]]] = lambda tiles: ()
     signatures: tuple[Signature, ...] = FLOAT32
     since: str = "sm_80"
+    refusal: Callable[[Any], str | None] = lambda product: None
+    argument: Callable[[Any, Macros, tensor_map.Encode], Any] = lambda product, tiles, encode: product
+    multiplies: str | None = None
+    persistent: bool = False
+    faster: Rung | None = None
 
-    def grid(self, m: int, n: int, tiles: Macros) -> tuple[int, int, int]:
-        """The blocks for a C of m x n, in one dimension: a block for each tile."""
+    def grid(self, m: int, n: int, tiles: Macros, processors: int = 1) -> tuple[int, int, int]:
+        """The blocks for a C of m x n, in one dimension: a block for each tile, or for each of the multiprocessors."""
         rows, columns = self.tile(tiles)
-        return -(-m // rows) * -(-n // columns), 1, 1
+        if not self.persistent:
+            return -(-m // rows) * -(-n // columns), 1, 1
+        cluster = tiles["CLUSTER"]  # one tile above the other
+        clusters = -(-m // (rows * cluster)) * -(-n // columns)
+        return min(clusters, max(processors // cluster, 1)) * cluster, 1, 1
+
+    def fitting(self, product: Any, capability: tuple[int, int]) -> Rung:
+        """The kernel for this product on such a device: the faster one if it can, else this."""
+        other = self.faster
+        return other if other and runs(other.since, capability) and other.refusal(product) is None else self
 
     def macros(self, product: Any, tiles: Macros | None = None) -> dict[str, int]:
         """Everything that a kernel is compiled with for this product: tile sizes and variant."""
@@ -330,4 +355,185 @@ WARPTILE = Rung(
     rules=_in_warps,
 )
 
+
+def chunked(itemsize: int, **more: int) -> Callable[[Any], dict[str, int]]:
+    """Variants of the tensor-core rungs: the orders, whether chunks begin on 16 bytes, and the activation.
+
+    A last chunk that stands over the edge is read in part: sizes need not be whole chunks.
+    """
+
+    def variant(product: Any) -> dict[str, int]:
+        chosen = orders(product)
+        for name in "ab":
+            along = chosen[f"{name.upper()}_ORDER"] == ALONG
+            size, steps = "m" if name == "a" else "n", (product[f"{name}_row"], product[f"{name}_column"])
+            by_size, by_k = steps if name == "a" else steps[::-1]
+            step, stride, lines = (by_k, by_size, product[size]) if along else (by_size, by_k, product["k"])
+            aligned = product[name] % 16 == 0 and (lines == 1 or stride * itemsize % 16 == 0)
+            chosen[f"{name.upper()}_WIDE"] = int(step == 1 and aligned)
+        return {**chosen, "FUNCTION": int(product["function"]), **more}
+
+    return variant
+
+
+def _chunked_variants(**more: int) -> tuple[dict[str, int], ...]:
+    """All of them but for the activations, of which there is the first."""
+    choices = {"A_ORDER": (ALONG, ACROSS), "B_ORDER": (ALONG, ACROSS), "A_WIDE": (0, 1), "B_WIDE": (0, 1)}
+    return combinations(**choices, FUNCTION=(0,), **{name: (value,) for name, value in more.items()})
+
+
+def _fragments(least: int) -> Callable[[Macros], Iterable[tuple[bool, str]]]:
+    """The rules of tiles whose warps' are whole fragments, with at least so many columns."""
+
+    def rules(tiles: Macros) -> Iterable[tuple[bool, str]]:
+        for block, warp in (("BM", "WM"), ("BN", "WN")):
+            holds = tiles[block] % tiles[warp] == 0
+            yield holds, f"{block} is {tiles[block]}, not a multiple of {warp}, {tiles[warp]}"
+        for name, size in (("WM", 16), ("WN", least), ("BK", 8)):
+            if name in tiles:
+                holds = tiles[name] % size == 0
+                yield holds, f"{name} is {tiles[name]}, not a multiple of {size}, a fragment's"
+        if "BK" not in tiles:
+            for name in ("BM", "BN"):
+                yield (
+                    tiles[name] % 64 == 0,
+                    f"{name} is {tiles[name]}, not a multiple of 64, a line of 128 bytes",
+                )
+        yield tiles["STAGES"] >= 2, "STAGES is 1; one is computed while another arrives, which makes 2"
+        sums = tiles["WM"] * tiles["WN"] // 32
+        yield sums <= MOST_SUMS, f"a thread would have {sums} sums, and has registers for {MOST_SUMS}"
+
+    return rules
+
+
+def _tf32_bytes(tiles: Macros) -> int:
+    bm, bn, bk = tiles["BM"], tiles["BN"], tiles["BK"]
+    return 4 * tiles["STAGES"] * sum(size * bk + max(4 * size, 8 * bk) for size in (bm, bn))
+
+
+TF32 = Rung(
+    name="cuda-tf32",
+    file="tf32.cu",
+    idea="tensor cores, on operands rounded to TF32; copies for four steps ahead",
+    rung=87,
+    tiles={"BM": 128, "BN": 128, "BK": 16, "WM": 64, "WN": 32, "STAGES": 4, "BAND": 8},
+    block=lambda tiles: (_warps(tiles) * 32, 1, 1),
+    tile=_tile,
+    held=lambda tiles: 0,
+    shared_bytes=_tf32_bytes,
+    variant=chunked(4),
+    variants=_chunked_variants(),
+    rules=_fragments(8),
+    multiplies="tfloat32",
+)
+
+
+LINE = 64  # elements of 16 bits: 128 bytes
+
+
+def _hopper_bytes(tiles: Macros) -> int:
+    """The ring, its barriers, and what it takes to begin on 1024 bytes."""
+    return tiles["STAGES"] * (2 * LINE * (tiles["BM"] + tiles["BN"]) + 16) + 1024
+
+
+def _boxes(product: Any, tiles: Macros) -> list[tuple[tensor_map.Matrix, tensor_map.Box]]:
+    """A and B for the copy engine. Along k a box is the block's tile (of B, its share); across, a panel of it."""
+    chosen, found = orders(product), []
+    for name, lines in (("a", tiles["BM"]), ("b", tiles["BN"] // tiles["CLUSTER"])):
+        along = chosen[f"{name.upper()}_ORDER"] == ALONG
+        found.append((tensor_map.lying(product, name, along), (LINE, lines if along else LINE)))
+    return found
+
+
+def _not_for_tma(tiles: Macros) -> Callable[[Any], str | None]:
+    def refusal(product: Any) -> str | None:
+        for name, (matrix, box) in zip("AB", _boxes(product, tiles)):
+            if reason := tensor_map.why_not(matrix, box):
+                return f"{name}: {reason}"
+        return None
+
+    return refusal
+
+
+def _with_maps(dtype: int) -> Callable[[Any, Macros, tensor_map.Encode], Any]:
+    def argument(product: Any, tiles: Macros, encode: tensor_map.Encode) -> Any:
+        given = np.zeros((), tensor_map.ARGUMENTS)
+        given["p"] = product
+        for name, (matrix, box) in zip(("map_a", "map_b"), _boxes(product, tiles)):
+            given[name] = encode(matrix, box, dtype)
+        return given
+
+    return argument
+
+
+def _hopper_variant(number: int) -> Callable[[Any], dict[str, int]]:
+    return lambda product: {**orders(product), "FUNCTION": int(product["function"]), "FLOAT16": number}
+
+
+def _in_warpgroups(tiles: Macros) -> Iterable[tuple[bool, str]]:
+    yield tiles["BM"] == 128, f"BM is {tiles['BM']}, not 128: two warpgroups of 64 rows"
+    yield tiles["BN"] in (128, 256), f"BN is {tiles['BN']}, not 128 or 256"
+    yield tiles["CLUSTER"] in (1, 2), f"CLUSTER is {tiles['CLUSTER']}, not 1 or 2"
+    yield tiles["STAGES"] >= 2, "STAGES is 1; one is computed while another arrives, which makes 2"
+    holds = tiles["BAND"] % tiles["CLUSTER"] == 0
+    yield holds, f"BAND is {tiles['BAND']}, not a multiple of CLUSTER, {tiles['CLUSTER']}"
+    needs = _hopper_bytes(tiles)
+    yield needs <= HOPPER_BYTES, f"a block would need {needs} bytes of shared memory, and has {HOPPER_BYTES}"
+
+
+HOPPER_BYTES = 227 * 1024
+HOPPER_TILES = {"BM": 128, "BN": 256, "STAGES": 4, "CLUSTER": 1, "BAND": 16}
+
+
+def _in_16_bits(
+    name: str, format: str, signatures: tuple[Signature, ...], number: int, dtype: int, rung: float
+) -> Rung:
+    """The two kernels of a 16-bit format: for any GPU and any operands, and Hopper's."""
+    hopper = Rung(
+        name=f"{name}-hopper",
+        file="hopper.cu",
+        idea=f"{format} on Hopper: a warpgroup fetches by bulk copies, two multiply by wgmma",
+        rung=rung,
+        tiles=HOPPER_TILES,
+        block=lambda tiles: (384, 1, 1),
+        tile=_tile,
+        held=lambda tiles: 0,
+        shared_bytes=_hopper_bytes,
+        variant=_hopper_variant(number),
+        variants=combinations(
+            A_ORDER=(ALONG, ACROSS), B_ORDER=(ALONG, ACROSS), FUNCTION=(0,), FLOAT16=(number,)
+        ),
+        rules=_in_warpgroups,
+        signatures=signatures,
+        since="sm_90a",
+        refusal=_not_for_tma(HOPPER_TILES),
+        argument=_with_maps(dtype),
+        persistent=True,
+    )
+    return Rung(
+        name=name,
+        file="half.cu",
+        idea=f"tensor cores, {format} operands, sums in float32; on Hopper by wgmma and bulk copies",
+        rung=rung,
+        tiles={"BM": 128, "BN": 128, "WM": 64, "WN": 32, "STAGES": 3, "BAND": 8},
+        block=lambda tiles: (_warps(tiles) * 32, 1, 1),
+        tile=_tile,
+        held=lambda tiles: 0,
+        shared_bytes=lambda tiles: 2 * LINE * tiles["STAGES"] * (tiles["BM"] + tiles["BN"]),
+        variant=chunked(2, FLOAT16=number),
+        variants=_chunked_variants(FLOAT16=number),
+        rules=_fragments(32),
+        signatures=signatures,
+        faster=hopper,
+    )
+
+
+BF16 = _in_16_bits("cuda-bf16", "bfloat16", BFLOAT16, 0, tensor_map.BFLOAT16, 88)
+FP16 = _in_16_bits("cuda-fp16", "float16", FLOAT16, 1, tensor_map.FLOAT16, 89)
+
+# In float32 throughout, and then on tensor cores.
 RUNGS = (NAIVE, COALESCED, SHARED, TILE1D, TILE2D, VECTORIZED, WARPTILE)
+TENSOR_RUNGS = (TF32, BF16, FP16)
+LADDER = RUNGS + TENSOR_RUNGS
+# Every kernel that has tile sizes of its own.
+TILED = LADDER + tuple(rung.faster for rung in LADDER if rung.faster)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gemm.configuration import Entry, Kept, Unusable
 from gemm.cuda import probe
-from gemm.cuda.rungs import RUNGS, Macros, Rung
+from gemm.cuda.rungs import TILED, Macros, Rung
 
 FILE = Kept("cuda-tuning", 1, "GEMMLAB_CUDA_TUNING", "tile sizes", "gemmlab tune --device cuda")
 
@@ -45,7 +45,7 @@ def tiles_of(entry: Entry, file: Path) -> dict[str, Macros]:
     kernels = entry.get("tiles")
     if not isinstance(kernels, dict):
         raise Unusable(f"{file}: damaged, an entry without tile sizes")
-    ladder = {rung.name: rung for rung in RUNGS}
+    ladder = {rung.name: rung for rung in TILED}
     for name, tiles in kernels.items():
         if name not in ladder or not isinstance(tiles, dict):
             raise Unusable(f"{file}: tile sizes for {name!r:.40}, not for one of {', '.join(ladder)}")

@@ -1,6 +1,7 @@
 """cuda-*: the climb on a GPU, hand-written CUDA from one thread per element up. A wing of its own: `gemm/cuda/`.
 
-float32 is multiplied in float32, never in TF32. Asynchronous on CuPy's current stream. Not yet run on a GPU.
+float32 is multiplied in float32; in TF32 by cuda-tf32 alone. Asynchronous on CuPy's current stream. Not yet run on a
+GPU.
 """
 
 from functools import partial
@@ -8,12 +9,12 @@ from pathlib import Path
 
 from gemm.cuda import probe, tiles
 from gemm.cuda.product import FUSES
-from gemm.cuda.rungs import RUNGS
+from gemm.cuda.rungs import LADDER
 from gemm.kernel import Kernel
 
 FOLDER = Path(__file__).parent.parent / "cuda"
 # What of the wing decides about the code that runs and how it is called.
-PYTHON = ("product.py", "rungs.py", "build.py", "launch.py")
+PYTHON = ("product.py", "rungs.py", "tensor_map.py", "build.py", "launch.py")
 
 
 def load(rung):
@@ -34,7 +35,11 @@ def bind(rung, a, b, c, *, alpha, beta, epilogue=None):
 def files(rung):
     from gemm.cuda import build
 
-    return [*build.sources(rung.path), *(FOLDER / name for name in PYTHON)]
+    kernels = [rung, rung.faster] if rung.faster else [rung]
+    return [
+        *(file for kernel in kernels for file in build.sources(kernel.path)),
+        *(FOLDER / name for name in PYTHON),
+    ]
 
 
 def tuning(rung, dtype):
@@ -57,5 +62,5 @@ def KERNELS():
             file=__file__,
             files=partial(files, rung),
         )
-        for rung in RUNGS
+        for rung in LADDER
     ]

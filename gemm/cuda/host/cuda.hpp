@@ -149,6 +149,9 @@ struct At {
     int any(unsigned mask, int predicate) const { return ballot(mask, predicate) != 0; }
     int all(unsigned mask, int predicate) const { return ballot(mask, !predicate) == 0; }
 
+    // This thread does what a GPU would not survive: the end of the launch.
+    [[noreturn]] void fault(const char *sentence) const;
+
 private:
     static int here();  // this thread's lane
 

@@ -17,6 +17,7 @@ from gemm.cuda import build
 from gemm.cuda.host import compiler
 from gemm.cuda.product import FUSES, pack
 from gemm.cuda.rungs import SHARED_BYTES, Macros, Rung
+from gemm.cuda.tensor_map import MAP_BYTES, Box, Matrix, why_not
 from gemm.epilogue import Epilogue
 from gemm.kernel import Function, Kernel
 
@@ -25,6 +26,11 @@ MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 MOST_THREADS = (1024, 1024, 64)
 MOST_IN_A_BLOCK = 1024
 MOST_SHARED = {"sm_80": 163 << 10, "sm_90a": 227 << 10}
+
+# Multiprocessors: a persistent kernel's blocks have several tiles each.
+PROCESSORS = 3
+# cluster.hpp's
+CLUSTER_SHARED = 113 << 10
 
 Size = tuple[int, int, int]
 # One at a time: the fibers of a launch have the library's memory to themselves.
@@ -153,14 +159,44 @@ def _emulated(source: Path, macros: tuple[tuple[str, int], ...], watched: bool) 
     return Emulated(source, dict(macros), watched=watched)
 
 
-def kernel(rung: Rung, tiles: Macros | None = None, *, seed: int = 0, watched: bool = True) -> Kernel:
+def tensor_map(matrix: Matrix, box: Box, dtype: int) -> np.ndarray:
+    """What tensor.hpp has in the place of a tensor map (`gemm.cuda.tensor_map.encode`): struct Map."""
+    if reason := why_not(matrix, box):
+        raise ValueError(f"no tensor map of this matrix: {reason}")
+    given = np.zeros(MAP_BYTES // 8, np.uint64)
+    given[:6] = [matrix.address, matrix.inner, matrix.outer, matrix.stride, *box]
+    return given.view(np.uint8)
+
+
+def launch(
+    rung: Rung, product: Any, sizes: Macros, *, memory: Iterable[Memory] | None = None, seed: int = 0,
+    watched: bool = True, processors: int = PROCESSORS,
+) -> None:  # fmt: skip
+    """Run a rung with these tile sizes on a packed product. Raises DeviceFault."""
+    grid, block = rung.grid(int(product["m"]), int(product["n"]), sizes, processors), rung.block(sizes)
+    shared = rung.shared_bytes(sizes)
+    cluster = sizes.get("CLUSTER", 1)
+    if cluster > 1:  # cluster.hpp: its blocks are one
+        if shared > CLUSTER_SHARED:
+            raise ValueError(f"{shared} bytes of shared memory; a block of a cluster has {CLUSTER_SHARED} here")
+        grid, block, shared = (grid[0] // cluster, 1, 1), (block[0] * cluster, 1, 1), CLUSTER_SHARED * cluster
+    _emulated(rung.path, tuple(sorted(rung.macros(product, sizes).items())), watched).launch(
+        rung.argument(product, sizes, tensor_map), grid, block, shared,
+        memory=memory, seed=seed, since=rung.since,
+    )  # fmt: skip
+
+
+def kernel(
+    rung: Rung, tiles: Macros | None = None, *, seed: int = 0, watched: bool = True,
+    capability: tuple[int, int] = (8, 0),
+) -> Kernel:  # fmt: skip
     """A rung as a kernel of the CPU: `cuda-naive@host`, for `gemm.conformance`, `gemm.matmul` or any other use.
 
-    tiles    other tile sizes than the rung's own
-    seed     of the order of threads and blocks, another one in each call
-    watched  as for Emulated
+    tiles       other tile sizes than the rung's own
+    seed        of the order of threads and blocks, another one in each call
+    watched     as for Emulated
+    capability  of the device whose place this takes: what decides between a rung's kernels
     """
-    sizes = rung.tiles if tiles is None else tiles
 
     def load() -> Function:
         numbers = itertools.count(seed << 32)
@@ -170,15 +206,13 @@ def kernel(rung: Rung, tiles: Macros | None = None, *, seed: int = 0, watched: b
             *, alpha: float, beta: float, epilogue: Epilogue | None = None,
         ) -> None:  # fmt: skip
             product = pack(a, b, c, alpha, beta, epilogue)
-            macros = tuple(sorted(rung.macros(product, sizes).items()))
+            chosen = rung.fitting(product, capability)
+            sizes = chosen.tiles if tiles is None else tiles
             memory = [Memory("A", a), Memory("B", b), Memory("C", c, writable=True)]
             if epilogue is not None:
                 own = (("bias", epilogue.bias), ("aux_out", epilogue.aux_out), ("aux_in", epilogue.aux_in))
                 memory += [Memory(name, x, name == "aux_out") for name, x in own if x is not None]
-            _emulated(rung.path, macros, watched).launch(
-                product, rung.grid(int(product["m"]), int(product["n"]), sizes), rung.block(sizes),
-                rung.shared_bytes(sizes), memory=memory, seed=next(numbers), since=rung.since,
-            )  # fmt: skip
+            launch(chosen, product, sizes, memory=memory, seed=next(numbers), watched=watched)
 
         return multiply
 

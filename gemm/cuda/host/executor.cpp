@@ -308,6 +308,14 @@ void At::syncthreads() const {
 
 int At::here() { return int(number_of(*current) % 32); }
 
+void At::fault(const char *sentence) const {
+    say_thread(number_of(*current));
+    say(" %s (", sentence);
+    say_place(*this);
+    say(")");
+    give_up();
+}
+
 void At::nobody(int lane) const {
     say_thread(number_of(*current));
     say(" takes from lane %d in a shuffle in ", lane);
