@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gemm.cuda import build
 from mlp import devices
 
 Array = np.ndarray
@@ -73,7 +74,18 @@ def kernel(file: str, dtype: str, name: str) -> Any:
 
 @cache
 def _module(file: str, dtype: str) -> Any:
-    raise NotImplementedError("gemm/cuda/build.py")
+    import cupy
+
+    # CuPy says "90" for 9.0
+    capability = str(cupy.cuda.Device().compute_capability)
+    architecture = build.architecture_of((int(capability[:-1]), int(capability[-1])))
+    return cupy.RawModule(path=str(built(file, dtype, architecture).cubin))
+
+
+def built(file: str, dtype: str, architecture: str) -> build.Built:
+    """A file of mlp/source for a dtype, compiled (gemm.cuda.build). Raises build.Uncompilable."""
+    first = next(name for name, function in FUNCTIONS.items() if function.file == file)
+    return build.build(SOURCE / file, {"NUMBER": NUMBERS[dtype]}, architecture, first)
 
 
 def _word(value: Any) -> int:
