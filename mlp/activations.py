@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from gemm.cuda.product import FUNCTIONS
 from gemm.epilogue import ACTIVATIONS as ELEMENTWISE
 from gemm.epilogue import Activation
 from gemm.program import Call
 from mlp import native
 from mlp.blocks import blocked
+from mlp.devices import on_gpu
 from mlp.mistakes import unknown
 
 Array = np.ndarray
@@ -53,6 +55,9 @@ def bind(f: Activation, phase: str, z: Array, y: Array, dz: Array) -> Call:
         return native.call("softmax", z.dtype, z, y, *z.shape)
     if f is SOFTMAX:
         return native.call("softmax_backward", z.dtype, dz, y, *z.shape)
+    if on_gpu(z):
+        which, arrays = ("activation", (z, y)) if phase == "forward" else ("activation_backward", (dz, z))
+        return native.call(which, z.dtype, *arrays, z.size, FUNCTIONS[f.name])
     return blocked(f.forward, z, y) if phase == "forward" else blocked(f.backward, dz, z)
 
 

@@ -2,7 +2,8 @@
 
 An .npz archive of plain arrays (nothing in it is ever executed) and a description in JSON. It is written beside its
 place and then moved there, so that a file of that name is always whole. The weights in it are those after the last
-epoch; with early stopping those of the best one stand beside them.
+epoch; with early stopping those of the best one stand beside them. Where they were, on the host or on a GPU, it does
+not say: a training may go on elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mlp.devices import host, write
 from mlp.model import MLP
 
 FORMAT = 2
@@ -44,11 +46,13 @@ def save(
     """
     path = Path(path)
     parameters = model.parameters()
-    arrays = {f"parameter-{at}": parameter for at, parameter in enumerate(parameters)}
-    arrays |= {f"best-{at}": kept for at, kept in enumerate(best)} | {LOSSES: np.array(losses, np.float64)}
+    arrays = {f"parameter-{at}": host(parameter) for at, parameter in enumerate(parameters)}
+    arrays |= {f"best-{at}": host(kept) for at, kept in enumerate(best)} | {
+        LOSSES: np.array(losses, np.float64)
+    }
     for at, parameter in enumerate(parameters):
         for which, state in enumerate(model.optimizer.state_of(parameter)):
-            arrays[f"state-{at}-{which}"] = state
+            arrays[f"state-{at}-{which}"] = host(state)
     described = {"format": FORMAT, "model": description(model), "training": training}
     described["optimizer"] = {"settings": model.optimizer.settings.tolist(), "steps": model.optimizer.steps}
     arrays[DESCRIPTION] = np.frombuffer(json.dumps(described).encode(), np.uint8)
@@ -101,7 +105,7 @@ def restore(model: MLP, path: str | Path, *, best: Sequence[Array] = ()) -> dict
             if np.shape(numbers) != model.optimizer.settings.shape or not isinstance(steps, int):
                 raise ValueError("the optimizer's settings are not what they should be")
             for name, array in kept.items():
-                array[...] = arrays[name]
+                write(array, arrays[name])
     except Another:
         raise
     except UNREADABLE as error:

@@ -1,12 +1,13 @@
 """Calls of the functions of mlp/source: what mlp/compiled.py does on the host, on a GPU, each in one launch.
 
 A function is handed the words that its namesake on the host is handed, by value, and behind them what only a device
-needs: scratch memory for sums over blocks, how threads are laid over rows. It runs on the current stream; nothing waits.
+needs: scratch memory for sums over blocks, how threads are laid over rows. It runs on the current stream and nobody
+waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
@@ -61,6 +62,11 @@ class Launch:
 
     def __init__(self, kernel: Any, grid: Grid, words: Array, keeps: Any = None) -> None:
         self._kernel, self._grid, self._arguments, self.keeps = kernel, grid, (words,), keeps
+
+    def change(self, words: Mapping[int, int]) -> None:
+        """Other words from the next launch on."""
+        for at, word in words.items():
+            self._arguments[0]["at"][at] = word
 
     def __call__(self) -> None:
         self._kernel(self._grid, (THREADS, 1, 1), self._arguments)
@@ -173,7 +179,9 @@ FUNCTIONS = {
     "softmax_backward": Function("rows.cu", _of_rows),
     "im2col": Function("moves.cu", _each(_rows_seen)),
     "col2im": Function("moves.cu", _each(lambda x, *_: int(x.size))),
-    "transpose": Function("moves.cu", _each(lambda x, rows, batch, steps, features: batch * steps * features)),
+    "transpose": Function(
+        "moves.cu", _each(lambda x, rows, batch, steps, features: batch * steps * features)
+    ),
     "take_rows": Function("moves.cu", _each(lambda x, which, out, count, width: count * width)),
     "add_bias": Function("elements.cu", _each(lambda z, bias, rows, width: rows * width)),
     "activation": Function("elements.cu", _each(lambda z, y, count, function: count)),

@@ -4,6 +4,7 @@
 // as its next barrier and then makes room for another one, drawn at random. What differs from a GPU is said where it does.
 #pragma once
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 

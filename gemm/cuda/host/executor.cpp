@@ -17,6 +17,7 @@
 #include "cuda.hpp"
 
 #include <link.h>
+#include <stddef.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
