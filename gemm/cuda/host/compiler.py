@@ -1,6 +1,6 @@
 """The compiler: any of a C++17 compiler's names that is here, and libraries made of a rung, kept on disk.
 
-They lie in the lab's cache folder (`XDG_CACHE_HOME`, or ~/.cache), under the hash of everything that they are made from.
+They lie where compiled kernels are (`gemm.cuda.build.folder`), under the hash of everything that they are made from.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from gemm.cuda.host.symbols import thread_locals
+from gemm.cuda.build import folder
+from gemm.cuda.host.symbols import Variable, thread_locals
 from gemm.cuda.rungs import SOURCE
 
 HERE = Path(__file__).parent
 NAMES = ("c++", "g++", "clang++")
+END = "gemmlab_end"  # executor.cpp's
 DYNAMIC_BYTES = 227 << 10  # dynamic.cpp's
 # No -march: the same code on every machine. Casts to float4 are everywhere in CUDA, which has no strict aliasing.
 FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti",
@@ -66,22 +68,26 @@ def library(source: Path, macros: Mapping[str, int], watched: bool) -> Path:
         raise NotCompiled(str(reason()))
     path, version = found
     gnu = () if "clang" in version else GNU
-    defined = [f"-D{name}={value}" for name, value in sorted(macros.items())]
-    flags = [*FLAGS, *gnu, *(WATCHED if watched else CHECKED), *defined]
-    digest = hashlib.sha256("\0".join([version, source.name, *flags]).encode())
-    for file in (source, *_headers(source.parent), *_headers(SOURCE), *_own()):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    made = _folder() / f"{source.stem}-{digest.hexdigest()[:16]}.so"
+    flags = [*FLAGS, *gnu, *(WATCHED if watched else CHECKED)]
+    defined = "".join(f"#define {name} {value}\n" for name, value in sorted(macros.items()))
+    digest = _digest((source, *_headers(source.parent), *_headers(SOURCE), *_own()), version, defined, *flags)
+    made = folder() / f"{source.stem}-host-{digest}.so"
     if not made.exists():
-        with tempfile.TemporaryDirectory(dir=made.parent) as folder:
-            os.replace(_build(path, source, flags, gnu, Path(folder)), made)  # at once: others build it too
+        with tempfile.TemporaryDirectory(dir=made.parent) as where:
+            Path(where, "macros.hpp").write_text(defined)
+            os.replace(_build(path, source, flags, gnu, Path(where)), made)  # at once: others build it too
     return made
 
 
-def _build(compiler: str, source: Path, flags: list[str], gnu: tuple[str, ...], folder: Path) -> Path:
-    rung, made = folder / "rung.o", folder / "rung.so"
-    where = [f"-I{source.parent}", f"-I{SOURCE}"]
-    _run(compiler, source, "-c", HERE / "rung.cpp", f'-DGEMMLAB_RUNG="{source.name}"', *where, *flags, "-o", rung)
+def shared_arrays(library: Path) -> list[Variable]:
+    """Where a library has its shared arrays."""
+    return [variable for variable in thread_locals(library) if variable.symbol != END]
+
+
+def _build(compiler: str, source: Path, flags: list[str], gnu: tuple[str, ...], where: Path) -> Path:
+    rung, made = where / "rung.o", where / "rung.so"
+    found = [f"-I{where}", f"-I{source.parent}", f"-I{SOURCE}", f'-DGEMMLAB_RUNG="{source.name}"']
+    _run(compiler, source, "-c", HERE / "rung.cpp", *found, *flags, "-o", rung)
     more: list[str | Path] = []
     wanted = [variable for variable in thread_locals(rung) if not variable.defined]
     if len(wanted) > 1:
@@ -89,9 +95,29 @@ def _build(compiler: str, source: Path, flags: list[str], gnu: tuple[str, ...], 
         raise NotCompiled(f"{source.name}: has {names} as extern __shared__ arrays, which would be one memory")
     for variable in wanted:
         more = [HERE / "dynamic.cpp", f"-DGEMMLAB_DYNAMIC={variable.symbol}"]
-    # (as an object file rung.o is linked without -fsanitize: the sanitizers' own libraries stay out)
-    _run(compiler, source, "-shared", rung, HERE / "executor.cpp", *more, *FLAGS, *gnu, "-Wl,-z,defs", "-o", made)
+    # (linked without -fsanitize: what it calls is in executor.cpp, and the sanitizers' own libraries stay out)
+    executor = _executor(compiler, (*FLAGS, *gnu))
+    _run(compiler, source, "-shared", rung, *more, executor, *FLAGS, *gnu, "-Wl,-z,defs", "-o", made)
     return made
+
+
+@cache
+def _executor(compiler: str, flags: tuple[str, ...]) -> Path:
+    """The part that all rungs have in common."""
+    source, version = HERE / "executor.cpp", str(_compiler())
+    made = folder() / f"executor-{_digest(_own(), version, *flags)}.o"
+    if not made.exists():
+        with tempfile.TemporaryDirectory(dir=made.parent) as where:
+            _run(compiler, source, "-c", source, *flags, "-o", Path(where) / "executor.o")
+            os.replace(Path(where) / "executor.o", made)
+    return made
+
+
+def _digest(files: Iterable[Path], *words: str) -> str:
+    digest = hashlib.sha256("\0".join(words).encode())
+    for file in files:
+        digest.update(b"\0" + file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _run(compiler: str, source: Path, *arguments: str | Path) -> None:
@@ -103,26 +129,13 @@ def _run(compiler: str, source: Path, *arguments: str | Path) -> None:
         raise NotCompiled(f"{Path(compiler).name} cannot compile {source.name}: {first}")
 
 
-def _headers(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.glob("*.cuh")))
+def _headers(of: Path) -> list[Path]:
+    return sorted(of.glob("*.cuh"))
 
 
 @cache
 def _own() -> tuple[Path, ...]:
     return tuple(sorted(path for path in HERE.iterdir() if path.suffix in (".cpp", ".hpp", ".py")))
-
-
-@cache
-def _folder() -> Path:
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(home) / "gemmlab" / "cuda-host"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):  # no home, or one that cannot be written
-        pass
-    return Path(tempfile.mkdtemp(prefix="gemmlab-cuda-host-"))
 
 
 def line_of(library: Path, code: int) -> str:

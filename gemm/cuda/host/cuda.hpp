@@ -3,6 +3,7 @@
 // The .cu file is compiled as it is, after this header. A thread of a block is a fiber (executor.cpp) that runs as far
 // as its next barrier and then makes room for another one, drawn at random. What differs from a GPU is said where it does.
 #pragma once
+#define GEMMLAB_HOST 1
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -165,6 +166,10 @@ private:
         return value;
     }
 };
+
+// cp.async and cp.async.wait_all: `size` bytes from global to shared memory, or zeros from nowhere.
+void copy_async(void *to, const void *from, size_t size);
+void wait_for_copies();
 
 }  // namespace gemmlab
 

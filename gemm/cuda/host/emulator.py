@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gemm.cuda import build
 from gemm.cuda.host import compiler
-from gemm.cuda.host.symbols import thread_locals
 from gemm.cuda.product import FUSES, pack
 from gemm.cuda.rungs import SHARED_BYTES, Macros, Rung
 from gemm.epilogue import Epilogue
@@ -77,7 +77,7 @@ class Emulated:
         self.path = compiler.library(source, macros or {}, watched)
         self._library = ctypes.CDLL(str(self.path))
         self.argument_bytes = ctypes.c_size_t.in_dll(self._library, "gemmlab_argument_bytes").value
-        found = thread_locals(self.path)
+        found = compiler.shared_arrays(self.path)
         dynamic = [variable.size == compiler.DYNAMIC_BYTES for variable in found]
         self.shared = {variable.name: variable.size for variable, d in zip(found, dynamic) if not d}
         self._arrays = (_Array * len(found))(
@@ -191,6 +191,6 @@ def kernel(rung: Rung, tiles: Macros | None = None, *, seed: int = 0, watched: b
         probe=compiler.reason,
         rung=rung.rung,
         file=str(rung.path),
-        files=lambda: rung.files,
+        files=lambda: build.sources(rung.path),
         peer=True,
     )

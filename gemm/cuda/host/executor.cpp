@@ -25,6 +25,12 @@
 #include <algorithm>
 #include <vector>
 
+// What follows the last shared array (this file is linked last): guarded as the gaps between them are.
+constexpr size_t GUARD = 1024;
+extern "C" {
+__attribute__((used)) thread_local char gemmlab_end[GUARD];
+}
+
 #define OFFERED extern "C" __attribute__((visibility("default")))
 
 // One thread's work: the rung (emulator.py writes what calls it).
@@ -130,6 +136,13 @@ struct Fiber : Context {
     unsigned there;
 };
 
+struct Copy {
+    void *to;
+    const void *from;    // null: zeros
+    size_t size;
+    unsigned where;
+};
+
 struct Array {           // as emulator.py describes them
     size_t offset, size;
     const char *name;
@@ -155,13 +168,14 @@ const Range *ranges;
 int range_count;
 char *message;
 size_t message_room;
-bool failed;
+bool failed, watched;
 uint64_t random_state;
 
 // ----- one block
 std::vector<Fiber> fibers;
 char *stacks;
 size_t stacks_bytes;
+std::vector<std::vector<Copy>> on_their_way;  // of each thread
 Context scheduler;
 Fiber *current;
 int threads, at_block, done;
@@ -172,7 +186,7 @@ unsigned phase = 1, warp_phases[33];
 std::vector<Array> arrays;
 char *shared;
 size_t shared_bytes, dynamic_bytes;
-constexpr size_t SLOT = 65536, GUARD = 1024;
+constexpr size_t SLOT = 65536;
 constexpr unsigned char POISON = 0xff;  // NaN, as float, double, half and bfloat16
 std::vector<int> slots;                 // which array lies in which 64 KiB; -1: none
 std::vector<Cell> cells;
@@ -433,6 +447,7 @@ void run_block() {
     ++phase;
     for (int number = 0; number < threads; ++number) {
         fibers[number].state = FRESH;
+        on_their_way[number].clear();
         ready.push_back(number);
     }
     while (done < threads) {
@@ -556,6 +571,11 @@ void look_at_global(uintptr_t address, size_t size, bool write, unsigned where) 
     say_outside(address, size, write, where);
 }
 
+void finish_copy(const Copy &copy) {
+    if (copy.from) memcpy(copy.to, copy.from, copy.size);
+    else memset(copy.to, 0, copy.size);
+}
+
 inline void look(void *at, size_t size, bool write, void *code) {
     uintptr_t address = reinterpret_cast<uintptr_t>(at);
     size_t offset = address - reinterpret_cast<uintptr_t>(shared);
@@ -565,6 +585,31 @@ inline void look(void *at, size_t size, bool write, void *code) {
 }
 
 }  // namespace
+
+// ------------------------------------------------------------------------------------------- copies on their way
+// A copy writes at any time between its start and the wait for it: here it does so first or last, drawn at random, and
+// is looked at both times.
+
+void gemmlab::copy_async(void *to, const void *from, size_t size) {
+    void *code = __builtin_return_address(0);
+    if (watched) {
+        if (from) look(const_cast<void *>(from), size, false, code);
+        look(to, size, true, code);
+    }
+    Copy copy = {to, from, size, place(code)};
+    if (draw() & 1) finish_copy(copy);
+    else on_their_way[number_of(*current)].push_back(copy);
+}
+
+void gemmlab::wait_for_copies() {
+    std::vector<Copy> &copies = on_their_way[number_of(*current)];
+    for (const Copy &copy : copies) {
+        size_t offset = reinterpret_cast<uintptr_t>(copy.to) - reinterpret_cast<uintptr_t>(shared);
+        if (watched) look_at_shared(offset, copy.size, true, copy.where);
+        finish_copy(copy);
+    }
+    copies.clear();
+}
 
 // What -fsanitize=thread calls.
 #define CODE __builtin_return_address(0)
@@ -584,7 +629,7 @@ extern "C" void __tsan_read_range(void *at, size_t size) { look(at, size, false,
 extern "C" void __tsan_write_range(void *at, size_t size) { look(at, size, true, CODE); }
 extern "C" void __tsan_func_entry(void *) {}
 extern "C" void __tsan_func_exit(void *) {}
-extern "C" void __tsan_init() {}
+extern "C" void __tsan_init() { watched = true; }  // before main, where it was compiled so
 extern "C" void *__tsan_memcpy(void *to, const void *from, size_t size) {
     look(const_cast<void *>(from), size, false, CODE);
     look(to, size, true, CODE);
@@ -699,6 +744,7 @@ OFFERED int gemmlab_launch(
         }
         stacks = static_cast<char *>(made);
         fibers.assign(size_t(threads), Fiber{});
+        on_their_way.resize(size_t(threads));
     }
     for (int number = 0; number < threads; ++number)
         fibers[number].index = {

@@ -1,6 +1,9 @@
 // A rung, and what calls it: the work of one thread of a launch. Compiled with -DGEMMLAB_RUNG='"naive.cu"'.
 #include "cuda.hpp"
 
+// Tile sizes, after the system's headers, whose template parameters have such names too.
+#include "macros.hpp"
+
 #include GEMMLAB_RUNG
 
 namespace {

@@ -18,7 +18,7 @@ __device__ inline void copy_async(float *to, const float *from, bool inside) {
         asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from));
     }
 #else
-    for (int i = 0; i < count; ++i) to[i] = !guarded || inside ? from[i] : 0.0f;
+    gemmlab::copy_async(to, !guarded || inside ? from : nullptr, count * sizeof(float));  // host/cuda.hpp
 #endif
 }
 
@@ -26,5 +26,7 @@ __device__ inline void copy_async(float *to, const float *from, bool inside) {
 __device__ inline void wait_for_copies() {
 #ifdef __CUDA_ARCH__
     asm volatile("cp.async.wait_all;" ::: "memory");
+#else
+    gemmlab::wait_for_copies();
 #endif
 }

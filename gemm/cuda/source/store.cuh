@@ -27,11 +27,11 @@ __device__ inline void store4(const P &p, int row, int column, float x, float y,
 // Some rows of a tile of C, gathered in shared memory: threads finish neighbours in a row together, whoever computed
 // them. One loop, so that the code of all activations is there once and not for each of a thread's sums.
 // row_of(i) is the row of C that the i-th row of `sums` belongs to.
-template <int ROWS, int BN, int THREADS, typename P, typename RowOf>
-__device__ inline void finish_rows(const P &p, const float (*sums)[BN], int first_column, RowOf row_of) {
+template <int rows, int columns, int threads, typename P, typename RowOf>
+__device__ inline void finish_rows(const P &p, const float (*sums)[columns], int first_column, RowOf row_of) {
 #pragma unroll 1
-    for (int i = threadIdx.x; i < ROWS * BN; i += THREADS) {
-        int row = row_of(i / BN), column = first_column + i % BN;
-        if (row < p.m && column < p.n) finish(p, row, column, sums[i / BN][i % BN]);
+    for (int i = threadIdx.x; i < rows * columns; i += threads) {
+        int row = row_of(i / columns), column = first_column + i % columns;
+        if (row < p.m && column < p.n) finish(p, row, column, sums[i / columns][i % columns]);
     }
 }

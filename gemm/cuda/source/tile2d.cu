@@ -11,7 +11,8 @@
 //     BK        how deep the tiles of A and B are
 //
 // In the end each thread holds a square of C, and stores are fast where threads write neighbours: the sums go through
-// shared memory, one row of every square at a time. Registers have no index; `if (i == pass)` picks the row.
+// shared memory, one row of every square at a time. Registers have no index that could vary: each row asks whether the
+// turn is its own. (The turn is a bit, for a plain `i == pass` would be turned back into an index, into slow memory.)
 //
 // Not yet run on a GPU.
 #include "store.cuh"
@@ -77,10 +78,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) gemm(const Product<float, 
     }
 
 #pragma unroll 1
-    for (int pass = 0; pass < TM; ++pass) {
+    for (int pass = 0, turn = 1; pass < TM; ++pass, turn *= 2) {
 #pragma unroll
         for (int i = 0; i < TM; ++i)
-            if (i == pass)
+            if (turn >> i & 1)
 #pragma unroll
                 for (int j = 0; j < TN; ++j) rows[y / TM][x + j] = sums[i][j];
         __syncthreads();

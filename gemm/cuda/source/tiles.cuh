@@ -11,12 +11,13 @@ struct Corner {
 };
 
 // The first row and column of this block's tile. Grids have one dimension (the others end at 65535 blocks), and blocks
-// start in its order: row of tiles by row of tiles, or in bands of BAND rows, each walked down and then to the right. The
-// blocks that run at one time then need BAND rows of A and few columns of B, which stay in the L2 cache.
-template <int BM, int BN, int BAND = 1>
+// start in its order: row of tiles by row of tiles, or in bands of several rows, each walked down and then to the right. The
+// blocks that run at one time then need few rows of A and few columns of B, which stay in the L2 cache.
+// (Template parameters are in lower case: BM and its like are macros.)
+template <int rows, int columns, int band = 1>
 __device__ inline Corner corner(int m, int n) {
-    int high = (m - 1) / BM + 1, wide = (n - 1) / BN + 1;
-    int band = blockIdx.x / (BAND * wide), inside = blockIdx.x % (BAND * wide);
-    int rows = high - band * BAND < BAND ? high - band * BAND : BAND;
-    return {(band * BAND + inside % rows) * BM, inside / rows * BN};
+    int high = (m - 1) / rows + 1, wide = (n - 1) / columns + 1;
+    int first = blockIdx.x / (band * wide) * band, inside = blockIdx.x % (band * wide);
+    int tall = high - first < band ? high - first : band;  // the last band may have fewer
+    return {(first + inside % tall) * rows, inside / tall * columns};
 }

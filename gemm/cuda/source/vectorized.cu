@@ -124,10 +124,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) gemm(const Product<float, 
         return;
     }
 #pragma unroll 1
-    for (int pass = 0; pass < TM; ++pass) {
+    for (int pass = 0, turn = 1; pass < TM; ++pass, turn *= 2) {
 #pragma unroll
         for (int i = 0; i < TM; ++i)
-            if (i == pass)
+            if (turn >> i & 1)
 #pragma unroll
                 for (int j = 0; j < TN; ++j) rows[y / TM][x + j] = sums[i][j];
         __syncthreads();

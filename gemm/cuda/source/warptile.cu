@@ -195,11 +195,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 128 ? 1 : 2) gem
     float(*rows)[BN] = reinterpret_cast<float(*)[BN]>(stages);
     int mine = warp / WARPS_ACROSS * LANES_M + lane_m;
 #pragma unroll 1
-    for (int pass = 0; pass < MINE_M; ++pass) {
+    for (int pass = 0, turn = 1; pass < MINE_M; ++pass, turn *= 2) {
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < MINE_M; ++i)
-            if (i == pass)
+            if (turn >> i & 1)
 #pragma unroll
                 for (int j = 0; j < MINE_N; ++j) rows[mine][x + j / TN * PIECE_N + j % TN] = sums[i][j];
         __syncthreads();
