@@ -43,7 +43,8 @@
 static_assert(BM % TM == 0 && BN % TN == 0, "threads share the tile evenly");
 static_assert(THREADS <= 1024, "a block has at most 1024 threads");
 
-extern "C" __global__ void __launch_bounds__(THREADS) gemm(const Product<float, float> p) {
+// Two blocks on a multiprocessor, if they are small: one multiplies while the other waits at a barrier.
+extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 2) gemm(const Product<float, float> p) {
     __shared__ float a[BM][BK + 1], b[BK][BN], rows[BM / TM][BN];
     Corner tile = corner<BM, BN>(p.m, p.n);
     int thread = threadIdx.x, y = thread / (BN / TN) * TM, x = thread % (BN / TN) * TN;

@@ -89,7 +89,8 @@ __device__ inline void load(float *to, const float *from) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) gemm(const Product<float, float> p) {
+// Two blocks on a multiprocessor, if they are small: one multiplies while the other waits at a barrier.
+extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 2) gemm(const Product<float, float> p) {
     alignas(16) __shared__ float a[BK][PITCH(BM)], b[BK][PITCH(BN)];
     __shared__ float rows[BM / TM][BN];
     Corner tile = corner<BM, BN>(p.m, p.n);

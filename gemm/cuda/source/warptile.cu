@@ -14,7 +14,7 @@
 //   - Two stages of tiles: while the block multiplies one, the copies of the next are on their way (async.cuh), past the
 //     registers. One barrier for each tile.
 //   - Rows and columns outside of A and B are not guarded against: such threads read the last one again, and nobody
-//     writes what comes of it. Only the last tile along k needs zeros.
+//     writes what comes of it. Only a tile that is not all inside along k needs zeros, and that is the first one.
 //   - Blocks start in bands of BAND tiles (tiles.cuh), so that those that run together share what is in the L2 cache.
 //
 // The grand tile sizes are those of S. Boehm's "How to optimize a CUDA matmul kernel" for an A6000.
@@ -112,16 +112,16 @@ struct Operand {
         }
     }
 
-    // Starts the copies of the next tile, of which `left` steps of k are inside of the operand.
+    // Starts the copies of the next `steps` of k: all of a tile, or, guarded, fewer and zeros below them.
     template <bool guarded>
-    __device__ void fetch(float (*tile)[width + GAP], int left) {
+    __device__ void fetch(float (*tile)[width + GAP], int steps) {
 #pragma unroll
         for (int i = 0; i < TIMES_ALONG; ++i)
 #pragma unroll
             for (int j = 0; j < TIMES_ACROSS; ++j)
                 copy_async<COUNT, guarded>(&tile[t + i * THREADS_ALONG][x + j * THREADS_ACROSS * COUNT],
-                                           from + offsets[j] + i * THREADS_ALONG * along, t + i * THREADS_ALONG < left);
-        from += BK * along;
+                                           from + offsets[j] + i * THREADS_ALONG * along, t + i * THREADS_ALONG < steps);
+        from += steps * along;
     }
 };
 
@@ -146,23 +146,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 128 ? 1 : 2) gem
 
     Operand<A_ORDER, A_WIDE, BM> a(p.a, p.a_row, p.a_column, tile.row, p.m);
     Operand<B_ORDER, B_WIDE, BN> b(p.b, p.b_column, p.b_row, tile.column, p.n);
-    auto fetch = [&](Stage &stage, int left) {
-        if (left >= BK) {
-            a.template fetch<false>(stage.a, left);
-            b.template fetch<false>(stage.b, left);
-        } else {
-            a.template fetch<true>(stage.a, left);
-            b.template fetch<true>(stage.b, left);
-        }
-    };
 
     float sums[MINE_M][MINE_N] = {};
-    fetch(stages[0], p.k);
-    int now = 0;
-    for (int left = p.k; left > 0; left -= BK) {
+    int steps = (p.k - 1) % BK + 1;  // of the first tile: after it, all are whole
+    a.template fetch<true>(stages[0].a, steps);
+    b.template fetch<true>(stages[0].b, steps);
+    for (int now = 0, left = p.k - steps; left >= 0; left -= BK, now ^= 1) {
         wait_for_copies();
         __syncthreads();  // this stage is complete, and everyone is done with the other
-        if (left > BK) fetch(stages[now ^ 1], left - BK);
+        if (left > 0) {
+            a.template fetch<false>(stages[now ^ 1].a, BK);
+            b.template fetch<false>(stages[now ^ 1].b, BK);
+        }
         const Stage &stage = stages[now];
 
 #pragma unroll
@@ -177,7 +172,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 128 ? 1 : 2) gem
 #pragma unroll
                 for (int j = 0; j < MINE_N; ++j) sums[i][j] += left_of[i] * right_of[j];
         }
-        now ^= 1;
     }
 
     if (direct(p)) {
