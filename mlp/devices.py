@@ -114,7 +114,7 @@ def _cuda() -> Device:
 
     def put(array: Array) -> Array:
         there = cupy.empty(array.shape, array.dtype)
-        there.set(np.ascontiguousarray(array))
+        there.set(np.ascontiguousarray(array).reshape(array.shape))  # 0-d stays 0-d
         return there  # type: ignore[no-any-return]
 
     def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -147,14 +147,7 @@ class _Bridge:
     def take_in(self, array: Array, x: Any) -> None:
         """array <- x, which may be NumPy's, CuPy's, or anybody's on the GPU."""
         if on_gpu(x):
-            x = self._cupy.asarray(x)
-            if not np.can_cast(x.dtype, array.dtype, "same_kind"):
-                raise TypeError(f"cannot cast {x.dtype} to {array.dtype}")
-            if x.dtype == array.dtype and x.shape == array.shape:
-                if x.flags.c_contiguous and array.flags.c_contiguous:  # no kernel to compile
-                    array.data.copy_from_device_async(x.data, x.nbytes)  # type: ignore[attr-defined]
-                    return
-            array[...] = x
+            self._cupy.copyto(array, self._cupy.asarray(x), casting="same_kind")
             return
         x = np.asarray(x)
         if array.flags.c_contiguous and array.size:
@@ -175,6 +168,7 @@ class _Bridge:
         if len(self._pieces) < 2:
             event = self._cupy.cuda.Event(disable_timing=True)
             self._pieces.append((cupyx.empty_pinned((max(nbytes, 1 << 16),), np.uint8), event))
+            self._turn = len(self._pieces) - 1
             return self._pieces[-1]
         self._turn = 1 - self._turn
         pinned, event = self._pieces[self._turn]
