@@ -42,12 +42,32 @@ class Machine:
 
     def __init__(self):
         self.launches, self.seed, self.cubins = [], 0, {}
+        self.captured = 0
+        self._work = None  # of a capture that has begun
 
     def build(self, file, macros, architecture, function="gemm"):
         """In the place of NVRTC: a name for what would have been compiled."""
         name = f"{file.stem}-{len(self.cubins)}.cubin"
         self.cubins[name] = (file, tuple(sorted(macros.items())))
         return SimpleNamespace(cubin=Path(name))
+
+    def begin_capture(self, stream, mode=None):
+        if stream.ptr == 0:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        assert device_memory.get_current_stream() == stream, "what is launched meanwhile goes elsewhere"
+        self._work = []
+        device_memory.QUEUE.launch = lambda work, seconds=None: self._work.append(work)
+
+    def end_capture(self, stream):
+        del device_memory.QUEUE.launch
+        self.captured += 1
+        work, self._work = self._work, None
+
+        def replay(stream=None):
+            for one in work:
+                device_memory.QUEUE.launch(one)
+
+        return SimpleNamespace(launch=replay)
 
     def launch(self, asked):
         file, macros = self.cubins[asked.path]
@@ -78,6 +98,10 @@ def gpu(monkeypatch):
         monkeypatch.setattr(
             modules.sys.modules["cupyx"], "empty_pinned", lambda shape, dtype: np.empty(shape, dtype), raising=False
         )
+        monkeypatch.setattr(
+            device_memory.Stream, "begin_capture", lambda s, mode=None: machine.begin_capture(s), raising=False
+        )
+        monkeypatch.setattr(device_memory.Stream, "end_capture", lambda s: machine.end_capture(s), raising=False)
         yield machine
     for cached in (devices._cuda, mlp.cuda.kernel, mlp.cuda._module, launch._loaded):
         cached.cache_clear()
