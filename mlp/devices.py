@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gemm.dtypes import low
 from mlp import aligned
 from mlp.mistakes import unknown
 
@@ -82,6 +83,13 @@ def host(array: Any) -> np.ndarray:
 def computed(dtype: np.dtype) -> np.dtype:
     """What is computed with where numbers are stored in `dtype`: sums and losses are of it."""
     return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+
+
+def _cast(array: np.ndarray, x: Any) -> None:
+    """array <- x, within a kind. (bfloat16 is a float, of which NumPy does not know that floats are cast to it.)"""
+    x = np.asarray(x)
+    to_low = low(array.dtype) and (x.dtype.kind in "fiub" or low(x.dtype))
+    np.copyto(array, x, casting="unsafe" if to_low else "same_kind")
 
 
 def write(array: Array, values: Any) -> None:
@@ -153,12 +161,12 @@ class _Bridge:
         if array.flags.c_contiguous and array.size:
             pinned, event = self._piece(array.nbytes)
             through = pinned[: array.nbytes].view(array.dtype).reshape(array.shape)
-            np.copyto(through, x, casting="same_kind")
+            _cast(through, x)
             array.set(through)  # type: ignore[attr-defined]  # asynchronous from pinned memory
             event.record()
         elif array.size:
             there = np.empty(array.shape, array.dtype)
-            np.copyto(there, x, casting="same_kind")
+            _cast(there, x)
             array[...] = self._cupy.asarray(there)
 
     def _piece(self, nbytes: int) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 import numpy as np
 
+from gemm.dtypes import named
 from mlp.activations import activation as activation_of
 from mlp.architectures import Architecture, architecture
 from mlp.assignment import Spec, assign
@@ -43,7 +44,7 @@ class MLP:
     optimizer   a name of mlp.OPTIMIZERS, with learning rate lr (None: the optimizer's own) and weight_decay, or
                 what mlp.optimizer(...) made with further numbers; an optimizer belongs to one model
     kernel      who multiplies: a kernel's name or a mapping, see mlp.assignment; None: blas, on a GPU cublas
-    dtype       "float32" or "float64"
+    dtype       "float32" or "float64"; on a GPU also "bfloat16": all arrays are stored so, sums and losses are float32
     seed        of the initial weights, the same whatever the kernel and (but for rounding) the dtype
     fused       let products do what their kernels can besides: bias, activation, its derivative, the update
     device      where it lives: "cpu", or "cuda" (mlp.devices): parameters, activations, gradients and the optimizer's
@@ -89,7 +90,7 @@ class MLP:
             self.optimizer = optimizer_of(optimizer, lr, weight_decay)
         _TAKEN.add(self.optimizer)
         self.device = device_of(device)
-        self.dtype = dtype_of(dtype)
+        self.dtype = dtype_of(dtype, self.device.name)
         self.seed, self.fused, self.graph = seed, fused, graph
         if graph and self.device.name == "cpu":
             raise ValueError("graph is for a network on a GPU; give it device 'cuda' too")
@@ -295,8 +296,10 @@ def _again(
     return model
 
 
-def dtype_of(dtype: Any) -> np.dtype:
-    """float32 or float64; ValueError for what is neither."""
+def dtype_of(dtype: Any, device: str = "cpu") -> np.dtype:
+    """float32 or float64, on a GPU also bfloat16; ValueError for what is none of them."""
+    if str(dtype) == "bfloat16" and device == "cuda":
+        return named("bfloat16")
     try:
         if dtype is None:  # to NumPy it is float64
             raise TypeError

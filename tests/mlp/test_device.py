@@ -247,3 +247,20 @@ def test_the_gradient_is_the_differences_of_the_loss(machine):
     model = mlp.MLP([6, 5, 3], device="cuda", dtype="float64", activation="tanh")
     assert mlp.directional_error(model, X, Y) < 1e-7
     assert mlp.elementwise_error(model, X, Y, entries=4) < 1e-6
+
+
+def test_a_network_in_bfloat16_learns_about_what_one_in_float32_does(machine, tmp_path):
+    pytest.importorskip("ml_dtypes")  # which CuPy has bfloat16 from
+    options = {"device": "cuda", "optimizer": "momentum", "lr": 0.05}
+    models = [mlp.MLP([6, 9, 3], dtype=dtype, **options) for dtype in ("float32", "bfloat16")]
+    right, found = (curve(model, 8) for model in models)
+    assert right[-1] < 0.9 * right[0]
+    np.testing.assert_allclose(found, right, rtol=0.05)
+    assert {str(parameter.dtype) for parameter in models[1].parameters()} == {"bfloat16"}
+    assert models[1].step(X, Y).dtype == np.float32
+    checkpoint.save(models[1], tmp_path / "low.npz")
+    again = mlp.MLP([6, 9, 3], dtype="bfloat16", seed=9, **options)
+    checkpoint.restore(again, tmp_path / "low.npz")
+    assert curve(again, 2) == curve(models[1], 2)
+    with pytest.raises(ValueError, match="bfloat16"):
+        mlp.MLP([4, 3], dtype="bfloat16")
