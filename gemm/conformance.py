@@ -21,11 +21,14 @@ from gemm import contract
 from gemm.correctness import (
     accumulator_of,
     error_ratio,
+    exact_product,
     exactly,
     reference,
     significand_problems,
 )
 from gemm.diagnosis import explain, explain_precision, special_values
+from gemm.dtypes import EVERY as DTYPES
+from gemm.dtypes import is_here, named
 from gemm.drawn import Drawn, Failure, draw, judge, shrink
 from gemm.guards import OUTSIDE, Guards
 from gemm.kernel import Kernel
@@ -46,12 +49,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an examination found: the faults (none: it passed), the problems tried, the largest error ratio."""
+    """What an examination found: the faults (none: it passed), the problems tried, the largest error ratio.
+
+    dtypes  of the problems: the kernel's, but for bfloat16 where ml_dtypes is not installed
+    """
 
     kernel: str
     faults: tuple[Fault, ...]
     problems: int
     error_ratio: float
+    dtypes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -92,7 +99,7 @@ def examine(
             faults.append(wrong.fault)
             if len(faults) == most or wrong.fault.sentence == OUTSIDE:
                 break  # (memory is damaged: what followed would mean nothing)
-    return Verdict(examiner.kernel.name, tuple(faults), examiner.count, examiner.worst)
+    return Verdict(examiner.kernel.name, tuple(faults), examiner.count, examiner.worst, tuple(examiner.dtypes))
 
 
 def _name(trial: Any) -> str:
@@ -110,7 +117,11 @@ class _Examiner:
     def __init__(self, kernel: Kernel, progress: Progress) -> None:
         self.kernel, self.progress = kernel, progress
         self.count, self.worst = 0, 0.0
-        self.dtypes = [d for d in ("float32", "float64") if kernel.signature(d)]
+        takes = [dtype for dtype in DTYPES if kernel.signature(dtype)]
+        self.dtypes = [dtype for dtype in takes if is_here(dtype)]
+        if not self.dtypes:
+            named(takes[0] if takes else kernel.signatures[0].input)  # says which package is missing
+            raise ValueError(f"kernel {kernel.name!r} takes none of {', '.join(DTYPES)}: there is no rule for it")
         self.quick = kernel.name not in SLOW and not kernel.name.endswith(HOST)
 
     def run(
@@ -133,13 +144,13 @@ class _Examiner:
     def exact(self, problem: Problem, seed: int = 0) -> None:
         """Rule 2 on one problem."""
         problem = replace(problem, data="integers")
-        a, b, c0 = problem.operands(seed)
-        expected = problem.alpha * (a.astype(np.float64) @ b.astype(np.float64))
+        a, b, c0 = problem.operands(seed, self.kernel.digits)
+        expected = problem.alpha * exact_product(a, b)
         c = lay_out(c0, strides=problem.strides)
         if problem.beta == 0:
             c[...] = np.nan  # must not survive
         else:
-            expected += problem.beta * c0
+            expected += problem.beta * c0.astype(np.float64)
         self.run(problem, a, b, c, "exact")
         if not exactly(c, expected):
             again = self._with_zeros(problem, a, b) if problem.beta == 0 else None
@@ -156,21 +167,21 @@ class _Examiner:
         signature = self.kernel.signature(problem.dtype)
         right = reference(
             a, b, c0, alpha=problem.alpha, beta=problem.beta, epilogue=problem.make_epilogue(),
-            accumulator=accumulator_of(signature, problem.dtype),
+            accumulator=accumulator_of(signature, problem.dtype), multiplies=self.kernel.multiplies,
         )  # fmt: skip
         self.run(problem, a, b, c, "rounding")
         ratio = error_ratio(c, right)
         if ratio > self.kernel.error_constant:
-            cause = explain_precision(a, b, c, right.c, problem)
+            cause = explain_precision(a, b, c, right.c, problem, self.kernel.digits)
             raise _Wrong("rounding", problem, f"is off by {ratio:.3g} times what rounding allows{cause}")
         self.worst = max(self.worst, ratio)
 
     def significands(self, problem: Problem, seed: int = 0) -> None:
         """Rule 3 on one problem, from both sides."""
-        for side, a, b, expected in significand_problems(problem, seed):
+        for side, a, b, expected in significand_problems(problem, seed, self.kernel.digits):
             c = self.run(problem, a, b, _guarded(problem, np.nan), "full significands")
             if not exactly(c, expected):
-                cause = explain_precision(a, b, c, expected, problem)
+                cause = explain_precision(a, b, c, expected, problem, self.kernel.digits)
                 raise _Wrong(
                     "full significands",
                     problem,
@@ -180,7 +191,7 @@ class _Examiner:
 
 def _guarded(problem: Problem, value: float) -> np.ndarray:
     """A C full of `value`, with guards around it."""
-    return lay_out(np.full((problem.m, problem.n), value, problem.dtype), strides=problem.strides)
+    return lay_out(np.full((problem.m, problem.n), value, named(problem.dtype)), strides=problem.strides)
 
 
 # The trials: each yields the problems that it tries, before it tries them.
@@ -239,12 +250,12 @@ def _layouts(on: _Examiner) -> Iterator[Problem]:
 
 def _columns_of_c(on: _Examiner, problem: Problem) -> None:
     """C itself transposed, and A and B broadcast from one row (stride 0)."""
-    a, b, _ = replace(problem, data="integers").operands()
+    a, b, _ = replace(problem, data="integers").operands(digits=on.kernel.digits)
     c = lay_out(np.zeros((problem.m, problem.n), a.dtype), "t", fill=np.nan)
-    if not exactly(on.run(problem, a, b, c), a @ b):
+    if not exactly(on.run(problem, a, b, c), exact_product(a, b)):
         raise _Wrong("exact", problem, "is wrong when C is stored by columns: C's strides are not respected")
     a0, b0 = np.broadcast_to(a[:1], a.shape), np.broadcast_to(b[:, :1], b.shape)
-    if not exactly(on.run(problem, a0, b0, _guarded(problem, 0.0)), a0 @ b0):
+    if not exactly(on.run(problem, a0, b0, _guarded(problem, 0.0)), exact_product(a0, b0)):
         raise _Wrong("exact", problem, "is wrong for broadcast operands (a stride of 0)")
 
 
@@ -343,8 +354,9 @@ def _not_numbers(on: _Examiner) -> Iterator[Problem]:
 
 
 def _same_special(c: np.ndarray, expected: np.ndarray) -> bool:
+    c = c.astype(np.float64)
     nan, inf = np.isnan(expected), np.isinf(expected)
-    same_inf = np.array_equal(c[inf], expected[inf].astype(c.dtype))
+    same_inf = np.array_equal(c[inf], expected[inf])
     return bool(np.array_equal(np.isnan(c), nan) and np.array_equal(np.isinf(c), inf) and same_inf)
 
 
@@ -356,9 +368,9 @@ def _again(on: _Examiner) -> Iterator[Problem]:
             yield problem
             a, b, c = problem.operands()
             for time in range(4):
-                new_a, new_b, _ = problem.operands(seed=time)
+                new_a, new_b, _ = problem.operands(time, on.kernel.digits)
                 a[...], b[...], c[...] = new_a, new_b, np.nan
-                if not exactly(on.run(problem, a, b, c), new_a @ new_b):
+                if not exactly(on.run(problem, a, b, c), exact_product(new_a, new_b)):
                     which = "the first time" if time <= 1 else f"the first {time} times"
                     raise _Wrong(
                         "exact",
@@ -399,11 +411,11 @@ def _at_once(on: _Examiner) -> Iterator[Problem]:
 
 
 def _right_repeatedly(on: _Examiner, problem: Problem, seed: int) -> bool:
-    a, b, c = problem.operands(seed)
+    a, b, c = problem.operands(seed, on.kernel.digits)
     for _ in range(4):
         c[...] = np.nan
         contract.matmul(a, b, c, kernel=on.kernel)
-        if not exactly(c, a @ b):
+        if not exactly(c, exact_product(a, b)):
             return False
     return True
 
@@ -416,7 +428,7 @@ def _after_fork(on: _Examiner) -> Iterator[Problem]:
         return
     problem = large(on.dtypes[0]) if on.quick else Problem(48, 37, 52, on.dtypes[0], data="integers")
     yield problem
-    a, b, c = problem.operands()
+    a, b, c = problem.operands(digits=on.kernel.digits)
     on.run(problem, a, b, c)  # if it has pools, they exist by now
     with warnings.catch_warnings():  # Python 3.12 warns of what is put to the test here
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -426,7 +438,7 @@ def _after_fork(on: _Examiner) -> Iterator[Problem]:
         try:
             c[...] = np.nan
             contract.matmul(a, b, c, kernel=on.kernel)
-            os._exit(0 if exactly(c, a @ b) else 1)
+            os._exit(0 if exactly(c, exact_product(a, b)) else 1)
         finally:
             os._exit(2)
     _, status = os.waitpid(child, 0)
@@ -448,9 +460,7 @@ def _at_random(on: _Examiner, count: int, seed: int) -> Iterator[Drawn]:
         for number in range(count):
             if number % IN_A_ROW == 0:
                 set_threads(THREADS[number // IN_A_ROW % len(THREADS)])
-            drawn = draw(seed, number)
-            if drawn.dtype not in on.dtypes:
-                continue
+            drawn = draw(seed, number, on.dtypes)
             yield drawn
             found = judge(on.kernel, drawn)
             if isinstance(found, Failure):

@@ -67,6 +67,8 @@ def _address(array: np.ndarray) -> int:
 
 
 def _checksum(array: np.ndarray) -> int:
+    if array.dtype.kind == "V":  # bfloat16 offers no buffer
+        array = array.view(np.uint16)
     return crc32(array.data if array.flags.c_contiguous else array.tobytes())
 
 

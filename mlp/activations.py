@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from gemm.cuda.product import FUNCTIONS
 from gemm.epilogue import ACTIVATIONS as ELEMENTWISE
 from gemm.epilogue import Activation
 from gemm.program import Call
 from mlp import native
 from mlp.blocks import blocked
+from mlp.devices import on_gpu
 from mlp.mistakes import unknown
 
 Array = np.ndarray
@@ -61,6 +63,9 @@ def bind(f: Activation, phase: str, z: Array, y: Array, dz: Array) -> Call:
 
     All (rows x width), C-contiguous.
     """
+    if on_gpu(z) and f is not SOFTMAX:
+        which, arrays = ("activation", (z, y)) if phase == "forward" else ("activation_backward", (dz, z))
+        return native.call(which, z.dtype, *arrays, z.size, FUNCTIONS[f.name])
     compiled = _compiled(f, phase, z, y, dz)
     if compiled is not None:
         return compiled

@@ -12,6 +12,7 @@ from bench.isolation.guardian import Guardian, end_all
 from bench.isolation.processes import ROOT, Gone, Worker
 from bench.plans.plan import Plan
 from bench.records import Line
+from gemm.threads import available_cores
 
 CEILING = "(ceiling)"
 
@@ -87,8 +88,8 @@ class Crew:
     def _begin(self, member: Member) -> Worker:
         tree = self.plan.trees.get(member.revision, {}) if member.revision else {}
         worker = Worker(
-            member.threads, tree.get("root") or ROOT, **self._python(tree), **self._compiled_anew(member),
-            GEMMLAB_RUN=self.marker,
+            member.threads or available_cores(), tree.get("root") or ROOT, **self._python(tree),
+            **self._compiled_anew(member), GEMMLAB_RUN=self.marker,
         )  # fmt: skip
         worker.tell(do="hello", ceiling=member.kernel == CEILING)
         return worker

@@ -60,7 +60,7 @@ class Built:
     resources: Resources
 
 
-def build(file: Path, macros: Mapping[str, int], architecture: str, function: str = "gemm") -> Built:
+def build(file: Path, macros: Mapping[str, int | str], architecture: str, function: str = "gemm") -> Built:
     """Compile a .cu file for an architecture ("sm_90a"), or find it compiled.
 
     Raises Uncompilable.
