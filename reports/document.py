@@ -180,7 +180,7 @@ def _cell(result: Result) -> Cell:
         problem=what,
         status=status,
         mark=DOUBT if doubted else STATUS.get(status, TROUBLE),
-        setting=", ".join(part for part in (wording.plural(result.threads, "thread"), *setting) if part),
+        setting=", ".join(part for part in (wording.threads(result.threads), *setting) if part),
         trouble=status not in STATUS,
         reason=str(cell.get("reason") or ""),
         launches=str(seconds.n or wording.NOTHING),
@@ -313,7 +313,7 @@ def _ceilings(selection: Selection) -> dict[str, Any]:
     )
     kinds = [kind for kind in KINDS if any(name.endswith(kind) for name in bandwidths)]
     return {
-        "threads": [wording.plural(count, "thread") for count in counts],
+        "threads": [wording.threads(count) for count in counts],
         "kinds": kinds,
         "flops": [(dtype, [rate("fma", dtype, count) for count in counts]) for dtype in dtypes],
         "bytes": [

@@ -85,7 +85,7 @@ def doubts(results: Sequence[Result]) -> Group | None:
 def profile(profile: Profile) -> Group:
     """A row per operation of the step, their total, the remainder, and what the rows account for."""
     model = wording.architecture(profile.result.model)
-    threads = wording.plural(profile.result.threads, "thread")
+    threads = wording.threads(profile.result.threads)
     title = f"{label(profile.result)}: a training step of {model}, {threads}"
     table = new_table("op", *PROFILE)
     for row in profile.rows:

@@ -118,6 +118,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def threads(count: int) -> str:
+    """1 thread, 2 threads; none of ours is the GPU."""
+    return plural(count, "thread") if count else "GPU"
+
+
+def on(count: int) -> str:
+    """on 2 threads, on the GPU: where something was timed."""
+    return f"on {threads(count)}" if count else "on the GPU"
+
+
 def listed(words: Sequence[str]) -> str:
     """a, b and c."""
     *most, last = words

@@ -16,7 +16,8 @@ from bench.plans import device
 from bench.plans.plan import DECLARED, PRECISIONS, Cell, full_name, source, tuning
 from bench.plans.shapes import ORDERS, Shape, all_shapes, all_sizes, mixed, whole
 from bench.records import Line
-from gemm.problems import DATA, DTYPES, Problem
+from gemm.dtypes import EVERY, is_here
+from gemm.problems import DATA, Problem
 from gemm.threads import available_cores
 
 # The largest number that a setting may be: a day in seconds.
@@ -68,8 +69,15 @@ class Sweep:
         kernels = self.kernels or tuple(
             kernel.name
             for kernel in gemm.kernels()
-            if not kernel.peer and (kernel.device == "cpu" or kernel.available)
+            if not kernel.peer
+            and (kernel.device == "cpu" or kernel.available)
+            and any(map(kernel.signature, self.dtypes))
         )
+        for dtype in self.dtypes:
+            if not is_here(dtype):
+                raise ValueError(
+                    f"{dtype} is a dtype of ml_dtypes, which is not installed; pip install ml_dtypes"
+                )
         if peer := next(filter(is_peer, kernels), None):
             raise ValueError(f"{peer} does whole training steps; name it in `gemmlab profile`")
         cores = available_cores()
@@ -224,7 +232,7 @@ def make_sweep(values: Line, where: str, required: Iterable[str] = (), under: Sw
         for count in values.get("threads", ())
     )
     for key, what, known in (
-        ("dtypes", "dtype", DTYPES), ("orders", "order", ORDERS), ("cache", "cache", CACHES), ("data", "data", DATA),
+        ("dtypes", "dtype", EVERY), ("orders", "order", ORDERS), ("cache", "cache", CACHES), ("data", "data", DATA),
         ("operands", "place of operands", device.OPERANDS),
     ):  # fmt: skip
         default = () if key == "cache" else known[:1]  # of a cache, what suits each kernel

@@ -31,10 +31,11 @@ import gemm
 from bench.host import gpu
 from bench.plans import device as plans
 from bench.timing import device_rules
-from bench.timing.device_rules import bits_of, dtype_named, nan_bits
+from bench.timing.device_rules import bits_of, nan_bits
 from bench.timing.manners import manners
 from bench.timing.subjects import LOOKED_AT, Call, Operands, Product, Wrong, load, loops_for, settle
 from gemm.correctness import error_ratio
+from gemm.dtypes import named
 from gemm.guards import OUTSIDE, changed_input
 from gemm.problems import Problem
 
@@ -445,7 +446,7 @@ def operands(problem: Problem) -> tuple[Any, Any, Any]:
     for (rows, columns), op in (((p.m, p.k), p.op_a), ((p.k, p.n), p.op_b), ((p.m, p.n), "n")):
         shape = (rows, columns) if op == "n" else (columns, rows)
         some = rng.standard_normal(min(rows * columns, LARGE), np.float32)
-        dtype = dtype_named(p.dtype)
+        dtype = named(p.dtype)
         bits = cupy.asarray(some.astype(dtype).view(bits_of(dtype)))
         there = cupy.resize(bits, rows * columns * p.batch).reshape(*stack, *shape).view(dtype)
         made.append(there if op == "n" else there.swapaxes(-1, -2))

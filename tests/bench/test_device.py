@@ -1,5 +1,6 @@
 """A product on a device is timed by the device's clock, on operands that rotate, and nothing wrong passes; no GPU."""
 
+import functools
 import math
 import sys
 from pathlib import Path
@@ -236,7 +237,7 @@ def test_clocks_and_reasons_of_a_sample_are_those_of_nvml(cupy, monkeypatch):
     subject = product()
     subject.open(0.001)
     assert not {"sm_mhz", "throttled"} & subject.sample().keys()
-    monkeypatch.setattr(gpu, "_nvml", lambda: (Nvml(), "the device"))
+    monkeypatch.setattr(gpu, "_nvml", functools.cache(lambda: (Nvml(), "the device")))
     sample = subject.sample()
     assert (sample["sm_mhz"], sample["power_w"], sample["throttled"]) == (1980, 650.0, ["power cap"])
     assert "temperature_c" not in sample, "what a card does not tell is left out"
