@@ -147,7 +147,7 @@ class DeviceProduct(Product):
         # C of a problem with a beta starts from what the host drew, else from NaN
         start = self.slots["c"].slot if self.problem.beta != 0 else None
         self.start = None if start is None else self.c_bits[0].copy()
-        self.on_device = device_rules.epilogue_there(self.epilogue)
+        self.epilogue_there = device_rules.epilogue_there(self.epilogue)
         self._poison(self.c_bits)
         stream = cupy.cuda.get_current_stream()
         begin = perf_counter_ns()
@@ -261,8 +261,9 @@ class DeviceProduct(Product):
         part = self.slots["a"].bits[(at, *row)]
         part ^= device_rules.sign_bit(self.a.dtype)
 
-    def _scalars(self) -> dict[str, Any]:
-        return super()._scalars() | {"epilogue": getattr(self, "on_device", self.epilogue)}
+    def _prepare(self, a: Any, b: Any, c: Any) -> Call:
+        scalars = self._scalars() | {"epilogue": self.epilogue_there}
+        return gemm.prepare(a, b, c, kernel=self.kernel, **scalars)
 
     # Right or wrong
 

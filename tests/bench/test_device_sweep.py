@@ -77,8 +77,8 @@ def test_ceilings_of_the_device_bear_its_names(run):
 
 def test_workers_tell_what_the_gpu_is(run):
     told = [line["gpu"] for line in run.of("worker") if line["threads"] == 0 and line["kernel"] == RIGHT]
-    assert told[0]["name"] == "Stand-in"
-    assert told[0]["sms"] == 4
+    assert told[0]["name"] == "NVIDIA H200"
+    assert told[0]["sms"] == 132
     assert not any("gpu" in line for line in run.of("worker") if line["kernel"] == "blas")
 
 

@@ -24,7 +24,7 @@ FUNCTIONS = (
     "argmax", "argmin", "any", "all", "count_nonzero", "dot", "einsum", "transpose", "swapaxes", "reshape", "ravel",
     "take", "take_along_axis", "put_along_axis", "clip", "outer", "expand_dims", "squeeze", "nonzero", "argwhere", "var", "std",
     "square", "linalg.norm", "may_share_memory", "roll", "moveaxis", "allclose", "nanmax", "nan_to_num", "bincount",
-    "logaddexp", "cumsum", "sort", "argsort", "unique", "tile", "repeat", "split", "triu", "tril", "diag",
+    "logaddexp", "cumsum", "resize", "sort", "argsort", "unique", "tile", "repeat", "split", "triu", "tril", "diag",
 )  # fmt: skip
 SCALARS = (bool, int, float, complex, np.generic)
 
@@ -235,12 +235,18 @@ def _operator(name, reflected=False):
     return method
 
 
-for _name in ("add", "sub", "mul", "truediv", "pow", "lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "xor"):
+for _name in (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "xor",
+    "lshift", "rshift",
+):  # fmt: skip
     _plain = _name.rstrip("_")
     setattr(ndarray, f"__{_plain}__", _operator(_name))
     if _plain not in ("lt", "le", "gt", "ge", "eq", "ne"):
         setattr(ndarray, f"__r{_plain}__", _operator(_name, reflected=True))
-for _name, _symbol in (("add", "add"), ("sub", "subtract"), ("mul", "multiply"), ("truediv", "divide")):
+for _name, _symbol in (
+    ("add", "add"), ("sub", "subtract"), ("mul", "multiply"), ("truediv", "divide"), ("xor", "bitwise_xor"),
+    ("and", "bitwise_and"), ("or", "bitwise_or"),
+):  # fmt: skip
     setattr(ndarray, f"__i{_name}__", lambda self, other, u=_symbol: Ufunc(getattr(np, u))(self, other, out=self))
 ndarray.__neg__ = lambda self: _elementwise(operator.neg, (self,))
 ndarray.__abs__ = lambda self: _elementwise(operator.abs, (self,))
