@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ class Comparison:
     peak    the FMA rate measured for this dtype and these threads, FLOP/s; NaN if it was not. On a GPU that of the
             arithmetic that most of its kernels do
     floors  what a kernel against itself came to in this run
+    ceiling the name of the peak's ceiling
     """
 
     run: Run
@@ -91,6 +92,7 @@ class Comparison:
     cells: dict[str, dict[Shape, Result]]
     peak: float
     floors: Sequence[Floor] = ()
+    ceiling: str = "fma"
 
     @property
     def bandwidths(self) -> dict[str, float]:
@@ -127,6 +129,27 @@ class Comparison:
         """Size and result of a kernel's measured square products."""
         row = self.cells[kernel]
         return [(n, row[n, n, n]) for n in self.sizes if (n, n, n) in row and measured(row[n, n, n])]
+
+
+# NVIDIA's library, by what it multiplies: whose rate a kernel of the same arithmetic is a share of.
+VENDORS = ("cublas", "cublas-tf32")
+
+
+def of_vendor(there: Mapping[str, Result]) -> dict[str, tuple[str, Interval]]:
+    """Kernel -> NVIDIA's library of the same arithmetic, and this kernel's rate over its (0 to 1 and above).
+
+    there  the measured results of one shape; {} where the library is not among them
+    """
+    vendors = {
+        there[name].cell.get("arithmetic"): name
+        for name in VENDORS
+        if name in there and there[name].cell.get("arithmetic")
+    }
+    return {
+        kernel: (vendor, speedup(there[vendor], result))
+        for kernel, result in there.items()
+        if (vendor := vendors.get(result.cell.get("arithmetic")))
+    }
 
 
 def _near(level: tuple[str, Any]) -> tuple[bool, str]:
@@ -212,7 +235,7 @@ def _comparison(run: Run, members: list[Result], title: str, floors: Sequence[Fl
     dtype, threads = members[0].problem.get("dtype", ""), members[0].threads
     ordered = {kernel: cells[kernel] for kernel in palette.ladder(cells)}
     (of_most, _), *_ = Counter(map(peak_of, members)).most_common(1)
-    return Comparison(run, title, dtype, threads, ordered, peak(run, *of_most), floors)
+    return Comparison(run, title, dtype, threads, ordered, peak(run, *of_most), floors, of_most[0])
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,19 @@ def on(count: int) -> str:
     return f"on {threads(count)}" if count else "on the GPU"
 
 
+ARITHMETIC = {
+    "tfloat32": "TF32 tensor cores",
+    "bfloat16": "bfloat16 tensor cores",
+    "float16": "float16 tensor cores",
+}
+
+
+def arithmetic(ceiling: str) -> str:
+    """What a ceiling of multiply-adds is of: fma is the CPU's, cuda-tfloat32 and the like a GPU's."""
+    what = ceiling.removeprefix("cuda-")
+    return ARITHMETIC.get(what, "fused multiply-add")
+
+
 def listed(words: Sequence[str]) -> str:
     """a, b and c."""
     *most, last = words

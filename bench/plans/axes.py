@@ -6,11 +6,13 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import gemm
+from bench.isolation import trial
 from bench.peers import is_peer
 from bench.plans import device
 from bench.plans.plan import DECLARED, PRECISIONS, Cell, full_name, source, tuning
@@ -38,7 +40,7 @@ SETTINGS = (*COUNTS, *SECONDS, "precision")
 class Sweep:
     """A sweep over products: the cross product of its axes.
 
-    kernels  by default the ladder, without the peers
+    kernels  by default the ladder, without the peers; cuda-* stands for all of the ladder that are called so
     shapes   with an order or a batch of their own where they bring one; sizes n are squares (n, n, n) and come on
              top of them
     groups   named lists of both, on top of them as well: tables give each a row of its own
@@ -66,7 +68,7 @@ class Sweep:
 
     def cells(self) -> list[Cell]:
         """Every cell, smaller problems first. Raises ValueError, UnknownKernel for what cannot be."""
-        kernels = self.kernels or tuple(
+        kernels = self._named() or tuple(
             kernel.name
             for kernel in gemm.kernels()
             if not kernel.peer
@@ -121,6 +123,21 @@ class Sweep:
             for kernel in self._that_take(problem.dtype, on_device)
         ]
         return list(dict.fromkeys(cells))
+
+    def _named(self) -> tuple[str, ...]:
+        """The kernels that are named, patterns written out. Raises ValueError for one that fits none."""
+        found: list[str] = []
+        for name in self.kernels:
+            if "*" not in name or trial.file_of(name):
+                found.append(name)
+                continue
+            fits = [
+                kernel.name for kernel in gemm.kernels() if not kernel.peer and fnmatch(kernel.name, name)
+            ]
+            if not fits:
+                raise ValueError(f"no kernel is called like {name!r}; `gemmlab kernels` lists them")
+            found += fits
+        return tuple(dict.fromkeys(found))
 
     def _that_take(self, dtype: str, kernels: Iterable[str]) -> list[str]:
         """The kernels for this dtype. One that takes no dtype of the sweep stays: its record says what it takes."""

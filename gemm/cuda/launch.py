@@ -8,21 +8,24 @@ from typing import Any
 
 from gemm.cuda import build, tiles
 from gemm.cuda.product import pack
-from gemm.cuda.rungs import Rung
+from gemm.cuda.rungs import Macros, Rung
 from gemm.epilogue import Epilogue
 
 
 def bind(
-    rung: Rung, a: Any, b: Any, c: Any, *, alpha: float, beta: float, epilogue: Epilogue | None = None
-) -> Callable[[], None]:
+    rung: Rung, a: Any, b: Any, c: Any, *, alpha: float, beta: float, epilogue: Epilogue | None = None,
+    sizes: Macros | None = None,
+) -> Callable[[], None]:  # fmt: skip
     """The product of these CuPy arrays as a call without arguments, which launches and does not wait.
+
+    sizes  tile sizes; default: those of this machine (`tiles.chosen`)
 
     Raises build.Uncompilable; ValueError for sizes that kernels cannot count.
     """
     import cupy
 
     product = pack(a, b, c, alpha, beta, epilogue)
-    sizes = tiles.chosen(rung)
+    sizes = tiles.chosen(rung) if sizes is None else sizes
     device = a.device
     kernel = _kernel(rung, tuple(rung.macros(product, sizes).items()), device)
     grid, block = rung.grid(int(product["m"]), int(product["n"]), sizes), rung.block(sizes)
