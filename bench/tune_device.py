@@ -56,7 +56,7 @@ Tiles = tuple[tuple[str, int], ...]  # in the rung's order: hashable
 
 @dataclass(frozen=True)
 class Found:
-    """What was found for a rung: `tuned` are the ladder's sizes unless others were kept; `gain` is over the ladder's."""
+    """What was found for a rung: `tuned` are the sizes that were kept; `gain` is over the ladder's."""
 
     kernel: str
     ladder: dict[str, int]

@@ -163,6 +163,7 @@ class DeviceProduct(Product):
         self.copies = [Operands(*one) for one in zip(a, b, c, calls)]
         self.turns, self.next = cycle(calls), 0
         self.flush = cupy.empty(2 * gpu.l2_bytes(), np.uint8) if self.cold else None
+        gpu.now()  # NVML is opened now, not in the first sample
         self.call_ns = float(self._spend(1))
         self._warm(FIRST_S)
         self.loops, seconds = loops_for(self._spend, max(sample_s, SAMPLE_S))
