@@ -27,12 +27,13 @@ from gemm.correctness import (
     significand_problems,
 )
 from gemm.diagnosis import explain, explain_precision, special_values
+from gemm.drawn import Drawn, Failure, draw, judge, shrink
 from gemm.dtypes import EVERY as DTYPES
 from gemm.dtypes import is_here, named
-from gemm.drawn import Drawn, Failure, draw, judge, shrink
-from gemm.guards import OUTSIDE, Guards
+from gemm.epilogue import Epilogue
+from gemm.guards import OUTSIDE, Guards, Twin, laid_out
 from gemm.kernel import Kernel
-from gemm.problems import Problem, lay_out
+from gemm.problems import STRIDES, Problem, lay_out
 from gemm.registry import get
 
 Progress = Callable[[str, str], None]
@@ -99,7 +100,9 @@ def examine(
             faults.append(wrong.fault)
             if len(faults) == most or wrong.fault.sentence == OUTSIDE:
                 break  # (memory is damaged: what followed would mean nothing)
-    return Verdict(examiner.kernel.name, tuple(faults), examiner.count, examiner.worst, tuple(examiner.dtypes))
+    return Verdict(
+        examiner.kernel.name, tuple(faults), examiner.count, examiner.worst, tuple(examiner.dtypes)
+    )
 
 
 def _name(trial: Any) -> str:
@@ -121,25 +124,57 @@ class _Examiner:
         self.dtypes = [dtype for dtype in takes if is_here(dtype)]
         if not self.dtypes:
             named(takes[0] if takes else kernel.signatures[0].input)  # says which package is missing
-            raise ValueError(f"kernel {kernel.name!r} takes none of {', '.join(DTYPES)}: there is no rule for it")
+            raise ValueError(
+                f"kernel {kernel.name!r} takes none of {', '.join(DTYPES)}: there is no rule for it"
+            )
         self.quick = kernel.name not in SLOW
+        # Where operands are put: on the host; or on the device, so many numbers behind an aligned address.
+        self.shift: int | None = None
 
     def run(
         self, problem: Problem, a: np.ndarray, b: np.ndarray, c: np.ndarray, rule: str = "contract"
     ) -> np.ndarray:
         """The product into c, after which a, b and everything around c must be as before."""
+        if self.shift is not None:
+            a, b = (x if laid_out(x) else lay_out(x) for x in (a, b))
         guards = Guards(a, b, c)
         try:
             epilogue = problem.make_epilogue()
+            multiply = self._multiply if self.shift is None else partial(self._multiply_there, self.shift)
             with np.errstate(all="ignore"):
-                contract.matmul(
-                    a, b, c, kernel=self.kernel, alpha=problem.alpha, beta=problem.beta, epilogue=epilogue
-                )
+                multiply(problem, a, b, c, epilogue)
         except Exception as error:
             raise _Wrong(rule, problem, f"raises {type(error).__name__}: {error}") from error
         if broken := guards.broken():
             raise _Wrong("contract", problem, broken)
         return c
+
+    def _multiply(self, problem: Problem, a: Any, b: Any, c: Any, epilogue: Epilogue | None) -> None:
+        contract.matmul(
+            a, b, c, kernel=self.kernel, alpha=problem.alpha, beta=problem.beta, epilogue=epilogue
+        )
+
+    def _multiply_there(
+        self,
+        shift: int,
+        problem: Problem,
+        a: np.ndarray,
+        b: np.ndarray,
+        c: np.ndarray,
+        epilogue: Epilogue | None,
+    ) -> None:
+        """On the device, with all that lies around the operands; which then comes back, whatever it has become."""
+        import cupy
+
+        twins = [Twin(x, shift) for x in (a, b, c)]
+        if epilogue is not None:
+            own = {name: getattr(epilogue, name) for name in ("bias", "aux_out", "aux_in")}
+            epilogue = replace(
+                epilogue, **{name: cupy.asarray(x) for name, x in own.items() if x is not None}
+            )
+        self._multiply(problem, *(twin.view for twin in twins), epilogue)
+        for twin in twins:
+            twin.back()
 
     def exact(self, problem: Problem, seed: int = 0) -> None:
         """Rule 2 on one problem."""
@@ -392,7 +427,7 @@ def _deterministic(on: _Examiner, problem: Problem) -> None:
 
 
 def _at_once(on: _Examiner) -> Iterator[Problem]:
-    if on.kernel.device != "cpu":
+    if on.kernel.device not in ("cpu", "cuda"):
         return
     problems = [Problem(48, 37, 52, on.dtypes[0], data="integers")]
     if on.quick:
@@ -417,6 +452,40 @@ def _right_repeatedly(on: _Examiner, problem: Problem, seed: int) -> bool:
         if not exactly(c, exact_product(a, b)):
             return False
     return True
+
+
+def _on_the_device(on: _Examiner) -> Iterator[Problem]:
+    """Operands that live there, at aligned addresses and others, with guards around them there."""
+    if on.kernel.device != "cuda":
+        return
+    try:
+        for on.shift in (0, 1):
+            for dtype in on.dtypes:
+                for strides in STRIDES:
+                    for order in ("nn", "tn", "nt", "tt"):
+                        for m, n, k, alpha, beta in ((19, 35, 26, 1.0, 0.0), (64, 48, 32, 2.0, 3.0)):
+                            problem = Problem(m, n, k, dtype, *order, strides, alpha, beta)
+                            yield problem
+                            on.exact(problem)
+                for m, n, k in ((1, 1, 1), (1, 33, 7), (33, 1, 7), (129, 127, 130), (128, 128, 64)):
+                    problem = Problem(m, n, k, dtype)
+                    yield problem
+                    on.exact(problem)
+                    on.significands(problem)
+                for epilogue in (
+                    "bias+relu",
+                    "bias+gelu",
+                    "tanh",
+                    "sigmoid",
+                    "grad:tanh",
+                    "grad:gelu",
+                    "grad:leaky-relu",
+                ):
+                    problem = Problem(17, 33, 9, dtype, epilogue=epilogue)
+                    yield problem
+                    on.rounding(problem)
+    finally:
+        on.shift = None
 
 
 FORK_SECONDS = 30
@@ -483,6 +552,7 @@ TRIALS: tuple[Callable[[_Examiner], Iterator[Problem]], ...] = (
     _rounding,
     _not_numbers,
     _epilogues,
+    _on_the_device,
     _at_once,
     _after_fork,
 )

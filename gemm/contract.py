@@ -48,7 +48,8 @@ def matmul(
     alpha, beta  are rounded to the operands' dtype, as BLAS takes them (of 16 bits, to that of the sums: float32)
     epilogue  what is done to C afterwards (2-D operands only)
 
-    float32 and float64 promote as in NumPy; float16 and bfloat16 (ml_dtypes') where the kernel takes them. Returns C (a scalar for two vectors), on the operands' device.
+    float32 and float64 promote as in NumPy; float16 and bfloat16 (ml_dtypes') where the kernel takes them.
+    Returns C (a scalar for two vectors), on the operands' device.
 
     Raises ValueError for shapes that do not fit, TypeError for dtypes that the kernel does not take, for a
     mix of host and device arrays and for an `out` that cannot hold the result; UnknownKernel;

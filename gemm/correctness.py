@@ -70,7 +70,12 @@ def reference(
         start = np.zeros((*a.shape[:2], b.shape[2])) if c0 is None else c0
         each = [
             reference(
-                *one, alpha=alpha, beta=beta, epilogue=epilogue, accumulator=accumulator, multiplies=multiplies
+                *one,
+                alpha=alpha,
+                beta=beta,
+                epilogue=epilogue,
+                accumulator=accumulator,
+                multiplies=multiplies,
             )
             for one in zip(a, b, start)
         ]
@@ -121,7 +126,9 @@ def finished(
 
 def unit_roundoff(dtype: np.dtype, accumulator: str | None = None) -> float:
     """u of rule 1: the accumulator's, and no less than that of operands of more than 16 bits."""
-    return max(roundoff(name) for name in (scalar_dtype(dtype, accumulator), accumulator or scalar_dtype(dtype)))
+    return max(
+        roundoff(name) for name in (scalar_dtype(dtype, accumulator), accumulator or scalar_dtype(dtype))
+    )
 
 
 def scalar_dtype(dtype: np.dtype, accumulator: str | None = None) -> np.dtype:

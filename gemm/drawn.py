@@ -198,10 +198,16 @@ def _exact(
     if epilogue is not None:
         found = epilogue.aux_out
         kept = None if found is None else np.empty_like(expected)
-        wide = {name: x.astype(np.float64) for name in ("bias", "aux_in") if (x := getattr(epilogue, name)) is not None}
+        wide = {
+            name: x.astype(np.float64)
+            for name in ("bias", "aux_in")
+            if (x := getattr(epilogue, name)) is not None
+        }
         apply(replace(epilogue, aux_out=kept, **wide), expected)  # type: ignore[arg-type]
         if found is not None and kept is not None and not exactly(found, kept):
-            return Failure("exact", f"is wrong in aux_out, in {_count(np.not_equal(found.astype(np.float64), kept))}")
+            return Failure(
+                "exact", f"is wrong in aux_out, in {_count(np.not_equal(found.astype(np.float64), kept))}"
+            )
     if exactly(c, expected):
         return 0.0
     if epilogue is None and min(drawn.m, drawn.n, drawn.k) > 0:

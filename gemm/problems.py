@@ -88,9 +88,7 @@ class Problem:
         batch = f" *{self.batch}" if self.batch > 1 else ""
         return f"{self.m}x{self.n}x{self.k} {self.dtype}{order}{batch}{layout}{rest}{epilogue}{data}"
 
-    def operands(
-        self, seed: int = 0, digits: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def operands(self, seed: int = 0, digits: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A (m, k), B (k, n) and C (m, n), drawn by `seed`, laid out as the problem says; stacks if batch > 1.
 
         digits  the integers and significands have no more bits than so many

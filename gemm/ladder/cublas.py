@@ -4,9 +4,9 @@ cuBLAS counts by columns. A C whose rows are contiguous is C^T to it, and C^T = 
 nobody is copied. An operand or C goes as it is, with its stride between rows (or columns) as the leading dimension,
 where the numbers of a row (or of a column) lie side by side; any other is copied, inside the call.
 
-float32 stays float32: the compute type is CUBLAS_COMPUTE_32F, which CUPY_TF32 does not reach, and the handle's math mode,
-which might allow TF32, is the default's during the call. NVIDIA_TF32_OVERRIDE is read by the library itself: where it is
-set to anything but 0, the compute type is the pedantic one, which allows nothing but float32 (and may be slower).
+float32 stays float32: the compute type is CUBLAS_COMPUTE_32F, which CUPY_TF32 does not reach, and the handle's math
+mode, which might allow TF32, is the default's during the call. NVIDIA_TF32_OVERRIDE is read by the library itself: where
+it is set to anything but 0, the compute type is the pedantic one, which allows nothing but float32 (and may be slower).
 float16 and bfloat16 are summed in float32, also where the library splits k (by default it adds such parts in 16 bits).
 
 Written from CuPy 14.2's sources and cuBLAS's documentation, and not yet run on a GPU.
@@ -88,7 +88,10 @@ def bind(a, b, c, *, alpha, beta, epilogue=None, tf32=False):
 def leading(x):
     """Whether x lies by rows or by columns, and its leading dimension; None where it does neither."""
     (rows, columns), (down, along), item = x.shape, x.strides, x.dtype.itemsize
-    for by, length, count, step, stride in (("rows", columns, rows, along, down), ("columns", rows, columns, down, along)):
+    for by, length, count, step, stride in (
+        ("rows", columns, rows, along, down),
+        ("columns", rows, columns, down, along),
+    ):
         if step != item and length > 1:
             continue
         if count == 1:

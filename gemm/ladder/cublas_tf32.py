@@ -1,4 +1,4 @@
-"""cublas-tf32: NVIDIA's library on tensor cores: float32 in and out, the operands rounded to TF32 when they are multiplied.
+"""cublas-tf32: NVIDIA's library on tensor cores: float32 in and out, the operands rounded to TF32 in between.
 
 A kernel of its own name, so that nobody multiplies 11 bits of significand without having asked for it. Written from
 cuBLAS's documentation and not yet run on a GPU.

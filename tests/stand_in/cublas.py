@@ -1,7 +1,7 @@
 """The stand-in's cupy_backends.cuda.libs.cublas: GEMM on addresses, by columns, with cuBLAS's own checks.
 
-Arithmetic that cuBLAS may do where it is allowed to shows in the result: TF32 where the compute type or the handle's math
-mode say so, and reductions in 16 bits unless the math mode forbids them.
+Arithmetic that cuBLAS may do where it is allowed to shows in the result: TF32 where the compute type or the handle's
+math mode say so, and reductions in 16 bits unless the math mode forbids them.
 """
 
 import ctypes
@@ -23,7 +23,11 @@ CUBLAS_COMPUTE_32F_FAST_16F, CUBLAS_COMPUTE_32F_FAST_16BF, CUBLAS_COMPUTE_32F_FA
 CUBLAS_COMPUTE_64F, CUBLAS_COMPUTE_64F_PEDANTIC = 70, 71
 TF32_MATH, WHOLE_REDUCTIONS = 3, 16  # of cublasMath_t; CuPy has no names for them
 CUDA = {0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}  # cudaDataType
-STATUS = {7: "CUBLAS_STATUS_INVALID_VALUE", 15: "CUBLAS_STATUS_NOT_SUPPORTED", 1: "CUBLAS_STATUS_NOT_INITIALIZED"}
+STATUS = {
+    7: "CUBLAS_STATUS_INVALID_VALUE",
+    15: "CUBLAS_STATUS_NOT_SUPPORTED",
+    1: "CUBLAS_STATUS_NOT_INITIALIZED",
+}
 
 
 class CUBLASError(RuntimeError):
@@ -55,7 +59,9 @@ def _of(handle):
     found = _handles.get(handle)
     if found is None:
         raise CUBLASError(1)
-    assert found.thread == threading.get_ident(), "a cuBLAS handle of another thread is not to be used at the same time"
+    assert found.thread == threading.get_ident(), (
+        "a cuBLAS handle of another thread is not to be used at the same time"
+    )
     return found
 
 
@@ -91,16 +97,38 @@ def setStream(handle, stream):
 
 def sgemm(handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
     types = ("float32",) * 3
-    _gemm("sgemm", handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc, types, "float32", False)
+    _gemm(
+        "sgemm", handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc, types, "float32", False
+    )
 
 
 def dgemm(handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
     types = ("float64",) * 3
-    _gemm("dgemm", handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc, types, "float64", False)
+    _gemm(
+        "dgemm", handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc, types, "float64", False
+    )
 
 
 def gemmEx(
-    handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc, computeType, algo
+    handle,
+    transa,
+    transb,
+    m,
+    n,
+    k,
+    alpha,
+    A,
+    Atype,
+    lda,
+    B,
+    Btype,
+    ldb,
+    beta,
+    C,
+    Ctype,
+    ldc,
+    computeType,
+    algo,
 ):
     types = tuple(CUDA[x] for x in (Atype, Btype, Ctype))
     if algo not in (CUBLAS_GEMM_DEFAULT, CUBLAS_GEMM_DEFAULT_TENSOR_OP):
@@ -130,7 +158,9 @@ def _gemm(name, handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C,
     found.stream = get_current_stream().ptr  # as CuPy's bindings do before every call
     for number in (handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
         if type(number) is not int:
-            raise TypeError(f"an integer is required, not {type(number).__name__}")  # as Cython would, or nearly
+            raise TypeError(
+                f"an integer is required, not {type(number).__name__}"
+            )  # as Cython would, or nearly
     rows_a, rows_b = (m if transa == CUBLAS_OP_N else k), (k if transb == CUBLAS_OP_N else n)
     if min(m, n, k) < 0 or lda < max(1, rows_a) or ldb < max(1, rows_b) or ldc < max(1, m):
         raise CUBLASError(7)

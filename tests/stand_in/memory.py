@@ -1,8 +1,8 @@
 """The stand-in's memory, streams and clock: host memory that only the device may read, work that is done in order.
 
 Addresses are real, so what is handed an address (cuBLAS, a kernel) finds the numbers; an address that is in no live
-allocation is an error, as it is on a GPU. With `QUEUE.slow` set to seconds, launched work is done when somebody waits for
-it, and takes that long at least: whoever forgets to wait reads what was there before.
+allocation is an error, as it is on a GPU. With `QUEUE.slow` set to seconds, launched work is done when somebody waits
+for it, and takes that long at least: whoever forgets to wait reads what was there before.
 """
 
 import threading
@@ -23,7 +23,7 @@ class IllegalAddress(RuntimeError):
 class Memory:
     """An allocation. `bytes` is its host memory, `ptr` its address."""
 
-    live = weakref.WeakSet()
+    live = weakref.WeakSet()  # noqa: RUF012 - one for all
 
     def __init__(self, size):
         self.size, self.device_id = size, 0

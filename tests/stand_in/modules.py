@@ -109,7 +109,7 @@ class RawKernel:
     def __call__(self, grid, block, args, *, shared_mem=0, stream=None):
         if not isinstance(grid, tuple) or not isinstance(block, tuple):
             raise TypeError("Argument 'grid' and 'block' have incorrect types (expected tuple)")
-        grid, block = (grid + (1, 1))[:3], (block + (1, 1))[:3]
+        grid, block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
         if any(type(size) is not int for size in (*grid, *block, shared_mem)):
             raise TypeError("an integer is required")
         threads = block[0] * block[1] * block[2]
@@ -128,7 +128,8 @@ class RawKernel:
         ptr = (memory.get_current_stream() if stream is None else stream).ptr
         launch = Launch(
             path=self._module.path, code=self._module.code, name=self.name, grid=grid, block=block,
-            args=tuple(np.array(x) if isinstance(x, np.ndarray) else x for x in args), shared_mem=shared_mem, stream=ptr,
+            args=tuple(np.array(x) if isinstance(x, np.ndarray) else x for x in args),
+            shared_mem=shared_mem, stream=ptr,
         )  # fmt: skip
         does = on_launch
         memory.QUEUE.launch(lambda: does(launch))
@@ -171,15 +172,21 @@ runtime = Module(
     "cupy_backends.cuda.api.runtime",
     CUDARuntimeError=CUDARuntimeError, CUDA_R_32F=0, CUDA_R_64F=1, CUDA_R_16F=2, CUDA_R_16BF=14, streamLegacy=1,
     is_hip=False,
-    getDeviceCount=lambda: 1, getDevice=lambda: 0, setDevice=Device, getDeviceProperties=lambda device: dict(PROPERTIES),
+    getDeviceCount=lambda: 1, getDevice=lambda: 0, setDevice=Device,
+    getDeviceProperties=lambda device: dict(PROPERTIES),
     driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000, deviceSynchronize=lambda: memory.QUEUE.wait(),
     memGetInfo=lambda: (140_000_000_000, 150_000_000_000), streamSynchronize=lambda stream: memory.QUEUE.wait(),
 )  # fmt: skip
 libs_cublas = Module("cupy_backends.cuda.libs.cublas", **{
     name: getattr(cublas, name) for name in dir(cublas)
-    if name.startswith(("CUBLAS", "get", "set", "create", "destroy", "sgemm", "dgemm", "gemmEx")) and name != "get_current_stream"
+    if name.startswith(("CUBLAS", "get", "set", "create", "destroy", "sgemm", "dgemm", "gemmEx"))
 })  # fmt: skip
-device = Module("cupy.cuda.device", Device=Device, get_cublas_handle=get_cublas_handle, get_compute_capability=lambda: "90")
+device = Module(
+    "cupy.cuda.device",
+    Device=Device,
+    get_cublas_handle=get_cublas_handle,
+    get_compute_capability=lambda: "90",
+)
 cuda = Module(
     "cupy.cuda",
     Device=Device, Stream=memory.Stream, Event=memory.Event, get_current_stream=memory.get_current_stream,
@@ -196,8 +203,8 @@ NAMES = (
 cupy = Module(
     "cupy", __version__=VERSION, cuda=cuda, lib=lib, RawModule=RawModule, RawKernel=RawKernel,
     get_default_memory_pool=lambda: _pool, newaxis=None, nan=np.nan, inf=np.inf, pi=np.pi,
-    **{name: getattr(np, name) for name in ("float16", "float32", "float64", "int8", "int32", "int64", "uint8", "uint16",
-                                             "uint32", "uint64", "bool_", "dtype", "finfo", "result_type", "can_cast")},
+    **{name: getattr(np, name) for name in ("float16", "float32", "float64", "int8", "int32", "int64", "uint8",
+    "uint16", "uint32", "uint64", "bool_", "dtype", "finfo", "result_type", "can_cast")},
     **{name: arrays.Ufunc(getattr(np, name)) for name in arrays.UFUNCS},
 )  # fmt: skip
 cupy.abs = cupy.absolute
