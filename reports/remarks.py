@@ -17,6 +17,8 @@ KINDS = {
     "oversubscribed": "threads waited for cores",
     "throttled": "a CPU quota",
     "two-humped": "samples in two groups",
+    "gpu-clock": "the GPU's clock varied",
+    "gpu-throttled": "the GPU held its clock down",
     "launches": "launches differ",
     "drift": "the machine changed speed",
     "steal": "the hypervisor took time",
@@ -30,6 +32,7 @@ CLASSES = {
     "large": "n ≥ 256",
     "step": "training steps",
 }
+CLASSES |= {f"{name}, host data": f"{words}, host data" for name, words in CLASSES.items() if name != "step"}
 CLASSES |= {f"{name}, cold": f"{words}, cold" for name, words in CLASSES.items() if name != "step"}
 # Of several cells, where the figures of one say nothing of the others.
 IN_GENERAL = {"two-humped": "their samples fall into two groups, with nothing between"}
