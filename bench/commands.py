@@ -77,13 +77,24 @@ def register(
             str | None,
             typer.Option(help="Shapes m x n x k, ranges too, as 128x512x784 or '64:256:*2x10x512 tn *16'."),
         ] = None,
-        dtypes: Annotated[str | None, typer.Option(help="float32, float64 or both.")] = None,
+        dtypes: Annotated[
+            str | None, typer.Option(help="float32, float64; some kernels take float16 and bfloat16.")
+        ] = None,
         orders: Annotated[
             str | None, typer.Option(help="nn, tn, nt, tt: which operands are transposed views.")
         ] = None,
         threads: Threads = None,
         cache: Annotated[
-            str | None, typer.Option(help="hot, cold or both; cold: operands evicted before every call.")
+            str | None,
+            typer.Option(
+                help="hot, cold or both; cold: operands evicted before every call (on a GPU the default)."
+            ),
+        ] = None,
+        operands: Annotated[
+            str | None,
+            typer.Option(
+                help="Of kernels on a GPU: device (default), host (NumPy arrays, taken there and back)."
+            ),
         ] = None,
         data: Annotated[
             str | None,
@@ -111,8 +122,8 @@ def register(
         """
         axes = {
             "kernels": kernels, "suite": suite, "sizes": sizes, "shapes": shapes, "dtypes": dtypes,
-            "orders": orders, "threads": threads, "cache": cache, "data": data, "batch": batch,
-            "alpha": alpha, "beta": beta,
+            "orders": orders, "threads": threads, "cache": cache, "operands": operands, "data": data,
+            "batch": batch, "alpha": alpha, "beta": beta,
         }  # fmt: skip
         limits = {"launches": launches, "rounds": rounds, "cell_s": cell_seconds, "budget_s": budget}
         if resume:

@@ -6,17 +6,20 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import gemm
+from bench.isolation import trial
 from bench.peers import is_peer
 from bench.plans import device
 from bench.plans.plan import DECLARED, PRECISIONS, Cell, full_name, source, tuning
 from bench.plans.shapes import ORDERS, Shape, all_shapes, all_sizes, mixed, whole
 from bench.records import Line
-from gemm.problems import DATA, DTYPES, Problem
+from gemm.dtypes import EVERY, is_here
+from gemm.problems import DATA, Problem
 from gemm.threads import available_cores
 
 # The largest number that a setting may be: a day in seconds.
@@ -37,7 +40,7 @@ SETTINGS = (*COUNTS, *SECONDS, "precision")
 class Sweep:
     """A sweep over products: the cross product of its axes.
 
-    kernels  by default the ladder, without the peers
+    kernels  by default the ladder, without the peers; cuda-* stands for all of the ladder that are called so
     shapes   with an order or a batch of their own where they bring one; sizes n are squares (n, n, n) and come on
              top of them
     groups   named lists of both, on top of them as well: tables give each a row of its own
@@ -65,11 +68,18 @@ class Sweep:
 
     def cells(self) -> list[Cell]:
         """Every cell, smaller problems first. Raises ValueError, UnknownKernel for what cannot be."""
-        kernels = self.kernels or tuple(
+        kernels = self._named() or tuple(
             kernel.name
             for kernel in gemm.kernels()
-            if not kernel.peer and (kernel.device == "cpu" or kernel.available)
+            if not kernel.peer
+            and (kernel.device == "cpu" or kernel.available)
+            and any(map(kernel.signature, self.dtypes))
         )
+        for dtype in self.dtypes:
+            if not is_here(dtype):
+                raise ValueError(
+                    f"{dtype} is a dtype of ml_dtypes, which is not installed; pip install ml_dtypes"
+                )
         if peer := next(filter(is_peer, kernels), None):
             raise ValueError(f"{peer} does whole training steps; name it in `gemmlab profile`")
         cores = available_cores()
@@ -113,6 +123,21 @@ class Sweep:
             for kernel in self._that_take(problem.dtype, on_device)
         ]
         return list(dict.fromkeys(cells))
+
+    def _named(self) -> tuple[str, ...]:
+        """The kernels that are named, patterns written out. Raises ValueError for one that fits none."""
+        found: list[str] = []
+        for name in self.kernels:
+            if "*" not in name or trial.file_of(name):
+                found.append(name)
+                continue
+            fits = [
+                kernel.name for kernel in gemm.kernels() if not kernel.peer and fnmatch(kernel.name, name)
+            ]
+            if not fits:
+                raise ValueError(f"no kernel is called like {name!r}; `gemmlab kernels` lists them")
+            found += fits
+        return tuple(dict.fromkeys(found))
 
     def _that_take(self, dtype: str, kernels: Iterable[str]) -> list[str]:
         """The kernels for this dtype. One that takes no dtype of the sweep stays: its record says what it takes."""
@@ -224,7 +249,7 @@ def make_sweep(values: Line, where: str, required: Iterable[str] = (), under: Sw
         for count in values.get("threads", ())
     )
     for key, what, known in (
-        ("dtypes", "dtype", DTYPES), ("orders", "order", ORDERS), ("cache", "cache", CACHES), ("data", "data", DATA),
+        ("dtypes", "dtype", EVERY), ("orders", "order", ORDERS), ("cache", "cache", CACHES), ("data", "data", DATA),
         ("operands", "place of operands", device.OPERANDS),
     ):  # fmt: skip
         default = () if key == "cache" else known[:1]  # of a cache, what suits each kernel

@@ -9,11 +9,10 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-import numpy as np
-
 from bench.host import gpu
 from bench.isolation import trial
 from bench.peers import is_peer
+from gemm.dtypes import itemsize
 from gemm.problems import Problem
 
 CUDA = "cuda"
@@ -55,11 +54,6 @@ def takes(kernel: str, dtype: str) -> bool:
 def ceiling_of(arithmetic: str) -> str:
     """The ceiling of what is multiplied: "tfloat32" -> "cuda-tfloat32"."""
     return PREFIX + arithmetic
-
-
-def itemsize(dtype: str) -> int:
-    """Bytes of a number; bfloat16 is no dtype of NumPy's."""
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
 def footprint(problem: Problem) -> int:

@@ -19,6 +19,7 @@ from bench.isolation import trial
 from bench.peers import is_peer
 from bench.plans import cold, device
 from bench.records import Line, RunError, cell_id
+from gemm.dtypes import itemsize
 from gemm.problems import Problem
 
 # The numbers of launches at which sampling may stop, whatever made it stop: a rule that looks after every
@@ -218,7 +219,7 @@ def _held_and_needed(cell: Cell) -> tuple[int, int]:
     if cell.problem:
         p = cell.problem
         operands = p.batch * (p.m * p.k + p.k * p.n + 2 * p.m * p.n)
-        held = operands * (8 if p.dtype == "float64" else 4)
+        held = operands * itemsize(p.dtype)
         needed = held + 20 * operands + 40 * p.batch * p.m * p.n
         copied = (
             cell.cache == "cold" and cell.operands == "host"

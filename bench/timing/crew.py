@@ -105,13 +105,16 @@ class Crew:
         """
         if member.kernel == CEILING:
             return {}
+        compiled = self.scratch / "compiled"
         # Where threads are but one factor of many, nobody waits for the same code to be compiled for each of them.
         threads = None if self.plan.factors else member.threads
         what = repr((member.kernel, threads, member.revision))
-        folder = self.scratch / "compiled" / hashlib.sha256(what.encode()).hexdigest()[:12]
+        folder = compiled / hashlib.sha256(what.encode()).hexdigest()[:12]
         if folder.exists():
             self.anew.discard(member)
         else:
             folder.mkdir(parents=True)
             self.anew.add(member)
-        return {"NUMBA_CACHE_DIR": str(folder), "CUPY_CACHE_DIR": str(folder)}
+        # What CuPy compiles for comparing and filling arrays all have in common.
+        found = {"NUMBA_CACHE_DIR": str(folder), "CUPY_CACHE_DIR": str(compiled / "cupy")}
+        return found if member.threads else found | {"XDG_CACHE_HOME": str(folder)}  # (gemm.cuda.build)

@@ -31,10 +31,11 @@ import gemm
 from bench.host import gpu
 from bench.plans import device as plans
 from bench.timing import device_rules
-from bench.timing.device_rules import bits_of, dtype_named, nan_bits
+from bench.timing.device_rules import bits_of, nan_bits
 from bench.timing.manners import manners
 from bench.timing.subjects import LOOKED_AT, Call, Operands, Product, Wrong, load, loops_for, settle
 from gemm.correctness import error_ratio
+from gemm.dtypes import named
 from gemm.guards import OUTSIDE, changed_input
 from gemm.problems import Problem
 
@@ -146,7 +147,7 @@ class DeviceProduct(Product):
         # C of a problem with a beta starts from what the host drew, else from NaN
         start = self.slots["c"].slot if self.problem.beta != 0 else None
         self.start = None if start is None else self.c_bits[0].copy()
-        self.on_device = device_rules.epilogue_there(self.epilogue)
+        self.epilogue_there = device_rules.epilogue_there(self.epilogue)
         self._poison(self.c_bits)
         stream = cupy.cuda.get_current_stream()
         begin = perf_counter_ns()
@@ -162,6 +163,7 @@ class DeviceProduct(Product):
         self.copies = [Operands(*one) for one in zip(a, b, c, calls)]
         self.turns, self.next = cycle(calls), 0
         self.flush = cupy.empty(2 * gpu.l2_bytes(), np.uint8) if self.cold else None
+        gpu.now()  # NVML is opened now, not in the first sample
         self.call_ns = float(self._spend(1))
         self._warm(FIRST_S)
         self.loops, seconds = loops_for(self._spend, max(sample_s, SAMPLE_S))
@@ -260,8 +262,9 @@ class DeviceProduct(Product):
         part = self.slots["a"].bits[(at, *row)]
         part ^= device_rules.sign_bit(self.a.dtype)
 
-    def _scalars(self) -> dict[str, Any]:
-        return super()._scalars() | {"epilogue": getattr(self, "on_device", self.epilogue)}
+    def _prepare(self, a: Any, b: Any, c: Any) -> Call:
+        scalars = self._scalars() | {"epilogue": self.epilogue_there}
+        return gemm.prepare(a, b, c, kernel=self.kernel, **scalars)
 
     # Right or wrong
 
@@ -445,7 +448,7 @@ def operands(problem: Problem) -> tuple[Any, Any, Any]:
     for (rows, columns), op in (((p.m, p.k), p.op_a), ((p.k, p.n), p.op_b), ((p.m, p.n), "n")):
         shape = (rows, columns) if op == "n" else (columns, rows)
         some = rng.standard_normal(min(rows * columns, LARGE), np.float32)
-        dtype = dtype_named(p.dtype)
+        dtype = named(p.dtype)
         bits = cupy.asarray(some.astype(dtype).view(bits_of(dtype)))
         there = cupy.resize(bits, rows * columns * p.batch).reshape(*stack, *shape).view(dtype)
         made.append(there if op == "n" else there.swapaxes(-1, -2))

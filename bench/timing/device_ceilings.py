@@ -23,8 +23,9 @@ import numpy as np
 
 import gemm
 from bench.host import gpu
-from bench.plans.device import BANDWIDTHS, PREFIX, itemsize
+from bench.plans.device import BANDWIDTHS, PREFIX
 from bench.timing.device import clock, operands
+from gemm.dtypes import itemsize
 from gemm.problems import Problem
 
 CORES = ("float32", "float64")

@@ -15,12 +15,13 @@ import numpy as np
 
 import gemm
 from gemm.correctness import Reference, selection
+from gemm.dtypes import DIGITS, itemsize, named
 from gemm.epilogue import Epilogue
 from gemm.kernel import Kernel
 from gemm.problems import Problem
 
 # Explicit bits of a significand, by what is multiplied.
-SIGNIFICAND = {"float64": 52, "float32": 23, "tfloat32": 10, "float16": 10, "bfloat16": 7}
+SIGNIFICAND = {name: digits - 1 for name, digits in DIGITS.items()}
 # 1.0 as bits.
 ONE = {"float64": 0x3FF0_0000_0000_0000, "float32": 0x3F80_0000, "float16": 0x3C00, "bfloat16": 0x3F80}
 # Elements that are looked at in one go: temporaries are float64.
@@ -29,18 +30,9 @@ BLOCK = 1 << 24
 VECTORS = 3
 
 
-def dtype_named(name: str) -> np.dtype:
-    """A dtype by its name; bfloat16 is ml_dtypes'."""
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
-
-
 def bits_of(dtype: Any) -> np.dtype:
-    """The unsigned integer of a dtype's size."""
-    return np.dtype(f"u{np.dtype(dtype).itemsize}")
+    """The unsigned integer of a dtype's size, or of that of its name."""
+    return np.dtype(f"u{itemsize(str(dtype))}")
 
 
 def sign_bit(dtype: Any) -> Any:
@@ -56,7 +48,7 @@ def nan_bits(dtype: Any) -> Any:
 
 def wide(bits: Any, dtype: Any) -> Any:
     """The numbers that these bits are, in float64."""
-    if np.dtype(dtype).name == "bfloat16":
+    if str(dtype) == "bfloat16":
         return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
     return bits.view(dtype).astype(np.float64)
 
@@ -64,7 +56,7 @@ def wide(bits: Any, dtype: Any) -> Any:
 def narrow(whole: Any, dtype: Any) -> Any:
     """The bits of whole numbers (int32) that a dtype holds."""
     single = whole.astype(np.float32)
-    if np.dtype(dtype).name == "bfloat16":
+    if str(dtype) == "bfloat16":
         return (single.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
     return single.astype(dtype).view(bits_of(dtype))
 
@@ -166,7 +158,7 @@ def _product(kernel: Kernel, problem: Problem, a: Any, b: Any) -> Any:
     """The bits of A B, in the problem's orders, from those of A and B."""
     import cupy
 
-    dtype = dtype_named(problem.dtype)
+    dtype = named(problem.dtype)
     a, b = (
         (bits if op == "n" else cupy.ascontiguousarray(bits.T).T).view(dtype)
         for bits, op in ((a, problem.op_a), (b, problem.op_b))
@@ -178,7 +170,7 @@ def _product(kernel: Kernel, problem: Problem, a: Any, b: Any) -> Any:
 
 def _multiplied(kernel: Kernel, dtype: str) -> str:
     """What a kernel rounds its operands to, if it says so."""
-    return getattr(kernel, "multiplies", None) or dtype
+    return kernel.multiplies or dtype
 
 
 def _full(shape: tuple[int, int], seed: int, dtype: str, multiplied: str) -> Any:

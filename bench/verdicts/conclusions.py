@@ -8,13 +8,13 @@ from collections.abc import Collection
 from statistics import median
 from typing import Any
 
-from bench.plans.device import itemsize
 from bench.records import Line, Run, canonical, number
 from bench.verdicts import bounds
 from bench.verdicts.device_bounds import most_flops
 from bench.verdicts.doubts import doubts, of_device, pools
 from bench.verdicts.payback import payback
 from bench.verdicts.statistics import Result, bandwidths_on, results, rounds_of
+from gemm.dtypes import itemsize
 
 
 def conclude(
@@ -73,8 +73,18 @@ def conclude(
             "doubts": [*disturbed, *([mixed] if mixed else [])],
             "bound": bound,
             "payback": _payback(result, groups[_group(cell)]),
+            **(_seen(lines[cell["cell"]]) if on_device else {}),
         }
     return made
+
+
+def _seen(samples: list[Line]) -> Line:
+    """Medians of what samples on a device say of it, and of the parts of a time that has a transfer in it."""
+    names = ("sm_mhz", "memory_mhz", "power_w", "temperature_c", "transfer_s", "product_s")
+    known = {
+        name: [value for line in samples if (value := number(line.get(name))) is not None] for name in names
+    }
+    return {name: median(values) for name, values in known.items() if values}
 
 
 def gpu_of(run: Run) -> Line:

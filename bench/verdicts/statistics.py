@@ -175,6 +175,8 @@ def size_class(result: Result) -> str:
     p = result.problem
     size = (p["m"] * p["n"] * p["k"] * p.get("batch", 1)) ** (1 / 3)
     name = "small" if size < 63.9 else "medium" if size < 255.9 else "large"
+    if result.threads == 0 and result.cell.get("operands") == "host":
+        name += ", host data"
     return f"{name}, cold" if result.cell.get("cache") == "cold" else name
 
 

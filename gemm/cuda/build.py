@@ -149,7 +149,7 @@ def libraries() -> tuple[Path | str, ...]:
     if not found:  # the system's loader is asked last: it may start a program to answer
         named = find_library("nvrtc")
         return (named,) if named else ()
-    wanted = next((wheel[9:11] for wheel in probe.WHEELS[:2] if probe._version(wheel)), None)
+    wanted = next((wheel[9:11] for wheel in probe.WHEELS[:2] if probe.version_of(wheel)), None)
     if wanted:  # CuPy's major version: a driver that is too old for the other one would refuse its code
         found.sort(key=lambda path: f".so.{wanted}" not in str(path))
     return tuple(found)

@@ -8,14 +8,17 @@ from typing import Any
 
 from gemm.cuda import build, tensor_map, tiles
 from gemm.cuda.product import pack
-from gemm.cuda.rungs import Rung
+from gemm.cuda.rungs import Macros, Rung
 from gemm.epilogue import Epilogue
 
 
 def bind(
-    rung: Rung, a: Any, b: Any, c: Any, *, alpha: float, beta: float, epilogue: Epilogue | None = None
-) -> Callable[[], None]:
+    rung: Rung, a: Any, b: Any, c: Any, *, alpha: float, beta: float, epilogue: Epilogue | None = None,
+    sizes: Macros | None = None,
+) -> Callable[[], None]:  # fmt: skip
     """The product of these CuPy arrays as a call without arguments, which launches and does not wait.
+
+    sizes  tile sizes of this rung; default: those of this machine (`tiles.chosen`), of the rung that fits best
 
     Raises build.Uncompilable; ValueError for sizes that kernels cannot count.
     """
@@ -23,8 +26,9 @@ def bind(
 
     product = pack(a, b, c, alpha, beta, epilogue)
     device = a.device
-    rung = rung.fitting(product, _capability(device))
-    sizes = tiles.chosen(rung)
+    if sizes is None:
+        rung = rung.fitting(product, _capability(device))
+        sizes = tiles.chosen(rung)
     kernel = _kernel(rung, tuple(rung.macros(product, sizes).items()), device)
     processors = device.attributes["MultiProcessorCount"] if rung.persistent else 1
     grid, block = rung.grid(int(product["m"]), int(product["n"]), sizes, processors), rung.block(sizes)

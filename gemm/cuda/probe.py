@@ -21,7 +21,7 @@ class Device(NamedTuple):
 
 def cupy_or_device_missing() -> str | None:
     """CuPy, driver, device, in this order; None: all there. CuPy's own message blames the driver's version, always."""
-    installed = [wheel for wheel in WHEELS if _version(wheel)]
+    installed = [wheel for wheel in WHEELS if version_of(wheel)]
     if not installed:
         return "CuPy is not installed; pip install 'gemmlab[cuda13]' (or [cuda12] for CUDA 12 drivers)"
     if len(installed) > 1:
@@ -90,7 +90,7 @@ def _devices(driver: ctypes.CDLL) -> int:
     return count.value
 
 
-def _version(wheel: str) -> str | None:
+def version_of(wheel: str) -> str | None:
     try:
         return metadata.version(wheel)
     except metadata.PackageNotFoundError:

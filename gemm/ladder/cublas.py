@@ -17,7 +17,6 @@ from functools import partial
 
 import numpy as np
 
-from gemm.cuda.probe import _version  # noqa: F401 - torch_cuda asks here
 from gemm.cuda.probe import cupy_or_device_missing as probe
 from gemm.kernel import FLOATS, HALVES, Kernel
 

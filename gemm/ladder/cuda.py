@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gemm.cuda import probe, tiles
 from gemm.cuda.product import FUSES
-from gemm.cuda.rungs import LADDER
+from gemm.cuda.rungs import LADDER, TENSOR_RUNGS
 from gemm.kernel import Kernel
 
 FOLDER = Path(__file__).parent.parent / "cuda"
@@ -59,6 +59,8 @@ def KERNELS():
             bind=partial(bind, rung),
             tuning=partial(tuning, rung),
             rung=rung.rung,
+            error_constant=2.0 if rung in TENSOR_RUNGS else 1.0,  # tensor cores cut off what does not fit in a sum
+            multiplies=rung.multiplies,
             file=__file__,
             files=partial(files, rung),
         )

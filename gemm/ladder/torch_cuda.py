@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from gemm.kernel import FLOATS, HALVES, Kernel
-from gemm.ladder import cublas, torch_mm
+from gemm.cuda.probe import cupy_or_device_missing, version_of
+from gemm.ladder import torch_mm
 
 
 def probe():
@@ -20,10 +21,10 @@ def probe():
     reason = torch_mm.probe()
     if reason:
         return reason
-    version = cublas._version("torch") or ""
+    version = version_of("torch") or ""
     if version.endswith("+cpu"):
         return f"torch {version} is built without CUDA; install PyTorch's wheel for CUDA"
-    return cublas.probe()
+    return cupy_or_device_missing()
 
 
 def load():

@@ -1,7 +1,7 @@
 """A product on a device is timed by the device's clock, on operands that rotate, and nothing wrong passes; no GPU."""
 
+import functools
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +13,26 @@ from bench.timing import device, device_rules
 from bench.timing.subjects import Wrong
 from gemm.guards import OUTSIDE
 from gemm.problems import Problem, lay_out
-from tests.bench import device_kernels
+from tests.bench import device_clock, device_kernels
+from tests.stand_in import memory, modules
 
 HERE = Path(__file__).parent
 
 
+L2_BYTES = 1 << 16
+
+
 @pytest.fixture
 def cupy(monkeypatch):
-    """The stand-in, anew."""
-    monkeypatch.syspath_prepend(str(HERE / "stand_in"))
-    for cached in (gpu.facts, gpu._nvml, device.overhead):
+    """The stand-in, whose events read a clock that kernels move on, with a small cache and some memory."""
+    caches = (gpu.facts, gpu._nvml, device.overhead)
+    monkeypatch.setattr(memory.Event, "_now", device_clock.now)
+    monkeypatch.setitem(modules.PROPERTIES, "l2CacheSize", L2_BYTES)
+    for cached in caches:
         cached.cache_clear()
-    monkeypatch.delitem(sys.modules, "cupy", raising=False)
-    import cupy
-
-    yield cupy
-    for cached in (gpu.facts, gpu._nvml, device.overhead):
+    with modules.installed() as stand_in:
+        yield stand_in
+    for cached in caches:
         cached.cache_clear()
 
 
@@ -51,17 +55,17 @@ def test_a_call_takes_what_the_device_took(cupy):
     sample = subject.sample()
     assert sample["seconds"] == pytest.approx(device_kernels.TAKES_S, rel=1e-3)
     assert sample["loops"] * sample["seconds"] >= 0.9 * device.SAMPLE_S
-    assert cupy.state.synchronised
+    assert not memory.QUEUE.waiting
 
 
 def test_cold_copies_are_more_than_twice_the_cache_and_taken_in_turn(cupy):
     """Hot there is one. Copies lie apart, on lines of 256 bytes."""
     subject = product(m=16, n=16, k=16)
     opened = subject.open(0.001)
-    assert opened["copies"] == plans.copies(subject.problem, cupy.L2_BYTES)
-    assert opened["copies"] * subject.problem.bytes > 2 * cupy.L2_BYTES
+    assert opened["copies"] == plans.copies(subject.problem, L2_BYTES)
+    assert opened["copies"] * subject.problem.bytes > 2 * L2_BYTES
     assert subject.loops % opened["copies"] == 0
-    assert len({copy.c.__array_interface__["data"][0] for copy in subject.copies}) == opened["copies"]
+    assert len({copy.c.data.ptr for copy in subject.copies}) == opened["copies"]
     assert product(cache="hot").open(0.001)["copies"] == 1
 
 
@@ -71,11 +75,10 @@ def test_slots_hold_copies_and_know_what_was_touched(cupy, shape, op):
     """Each is the array, laid out like it; one that is written to, or beside, is not untouched any more."""
     array = lay_out(np.arange(math.prod(shape)).reshape(shape).astype("float32"), op)
     slots = device.Slots(array, 3)
-    start = slots.memory.__array_interface__["data"][0]
     for at, copy in enumerate(slots.all):
-        np.testing.assert_array_equal(copy, array)
+        np.testing.assert_array_equal(copy.get(), array)
         assert copy.strides == array.strides
-        assert (np.lib.array_utils.byte_bounds(copy)[0] - start) % device.LINE == 0
+        assert copy.data.ptr % device.LINE == 0
         assert slots.untouched(at)
     slots.all[1][...] = 3
     assert [slots.untouched(at) for at in range(3)] == [True, False, True]
@@ -139,8 +142,11 @@ def test_a_kernel_that_stops_writing_is_found(cupy):
     """C is full of NaN before every sample."""
     subject = product()
     subject.open(0.001)
-    nothing = [lambda: cupy.launch(1e-4, lambda: None)] * len(subject.copies)
-    subject.copies = [device.Operands(c.a, c.b, c.c, call) for c, call in zip(subject.copies, nothing)]
+
+    def nothing():
+        device_clock.seconds += 1e-4
+
+    subject.copies = [device.Operands(copy.a, copy.b, copy.c, nothing) for copy in subject.copies]
     with pytest.raises(Wrong, match="error ratio inf"):
         subject.sample()
 
@@ -156,6 +162,19 @@ def test_the_rules_on_the_device_pass_what_is_right(cupy, dtype, orders):
         assert not device_rules.exact(device_kernels.ROUNDED, problem)
 
 
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(("kernel", "dtype"), [("HALF", "float16"), ("SAYS_SO", "float32")])
+def test_less_precision_is_right_where_it_is_said(cupy, monkeypatch, kernel, dtype, large):
+    """16 bits, or operands that are rounded to TF32 by a kernel that says so: judged by what they hold."""
+    monkeypatch.setattr(device, "LARGE", 10 if large else 1 << 20)
+    refused = []
+    monkeypatch.setattr(device.DeviceProduct, "verify_exact", lambda self: refused.append(self))
+    subject = product(kernel, m=40, n=44, k=300, dtype=dtype)
+    assert subject.open(0.001)["error_ratio"] <= subject.kernel.error_constant
+    assert len(refused) == (not large), "the host has not to be asked where the device is content"
+    assert subject.sample()["error_ratio"] == 0
+
+
 def test_the_error_ratio_on_the_device_is_the_hosts(cupy, monkeypatch):
     """In pieces, whatever their number; not a number where anything is none."""
     from gemm.correctness import error_ratio, reference
@@ -164,7 +183,7 @@ def test_the_error_ratio_on_the_device_is_the_hosts(cupy, monkeypatch):
     right, c = reference(a, b), cupy.asarray(a @ b)
     for block in (1, 100, 1 << 20):
         monkeypatch.setattr(device_rules, "BLOCK", block)
-        assert device_rules.error_ratio(c, right) == error_ratio(np.asarray(c), right)
+        assert device_rules.error_ratio(c, right) == error_ratio(c.get(), right)
     c[3, 4] = np.nan
     assert math.isnan(device_rules.error_ratio(c, right))
 
@@ -175,18 +194,18 @@ def test_the_error_ratio_on_the_device_is_the_hosts(cupy, monkeypatch):
 def test_full_significands_use_every_bit_and_no_other(cupy, dtype, multiplied):
     bits = device_rules._full((64, 64), 0, dtype, multiplied)
     size, kept = device_rules.SIGNIFICAND[dtype], device_rules.SIGNIFICAND[multiplied]
-    numbers = device_rules.wide(bits, dtype)
+    numbers = device_rules.wide(bits, dtype).get()
     assert (np.abs(numbers) >= 1).all()
     assert (np.abs(numbers) < 2).all()
-    assert {-1.0, 1.0} == set(np.sign(np.asarray(numbers)).ravel())
-    significands = np.asarray(bits) & ((1 << size) - 1)
+    assert {-1.0, 1.0} == set(np.sign(numbers).ravel())
+    significands = bits.get() & ((1 << size) - 1)
     assert (significands >> (size - kept) & 1).all()
     assert not (significands & ((1 << size - kept) - 1)).any()
     assert len(np.unique(significands)) > 60
 
 
-def test_too_large_for_the_device_is_skipped_with_a_sentence(cupy):
-    cupy.Device.mem_info = (1 << 16, 1 << 16)
+def test_too_large_for_the_device_is_skipped_with_a_sentence(cupy, monkeypatch):
+    monkeypatch.setattr(modules.runtime, "memGetInfo", lambda: (1 << 16, 1 << 16))
     with pytest.raises(device.TooLarge, match=r"GiB are free there; use smaller sizes"):
         product().open(0.001)
 
@@ -236,7 +255,7 @@ def test_clocks_and_reasons_of_a_sample_are_those_of_nvml(cupy, monkeypatch):
     subject = product()
     subject.open(0.001)
     assert not {"sm_mhz", "throttled"} & subject.sample().keys()
-    monkeypatch.setattr(gpu, "_nvml", lambda: (Nvml(), "the device"))
+    monkeypatch.setattr(gpu, "_nvml", functools.cache(lambda: (Nvml(), "the device")))
     sample = subject.sample()
     assert (sample["sm_mhz"], sample["power_w"], sample["throttled"]) == (1980, 650.0, ["power cap"])
     assert "temperature_c" not in sample, "what a card does not tell is left out"

@@ -51,7 +51,7 @@ def machine(monkeypatch):
                 raise OSError(name)
             return found
 
-        monkeypatch.setattr(probe, "_version", lambda wheel: "13.6" if wheel in installed else None)
+        monkeypatch.setattr(probe, "version_of", lambda wheel: "13.6" if wheel in installed else None)
         monkeypatch.setattr(probe.ctypes, "CDLL", library)
         monkeypatch.setattr(build, "libraries", lambda: nvrtc)
 
@@ -114,7 +114,7 @@ def test_cupys_major_version_decides_which_nvrtc_is_first(monkeypatch, tmp_path)
     spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: spec)
     for wheel, number in (("cupy-cuda12x", "12"), ("cupy-cuda13x", "13")):
-        monkeypatch.setattr(probe, "_version", lambda name, wheel=wheel: "1" if name == wheel else None)
+        monkeypatch.setattr(probe, "version_of", lambda name, wheel=wheel: "1" if name == wheel else None)
         first = build.libraries.__wrapped__()[0]
         assert str(first).endswith(f"libnvrtc.so.{number}")
 

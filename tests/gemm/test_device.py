@@ -323,6 +323,6 @@ def test_torch_cuda_gives_the_true_reason(monkeypatch, installed, reason):
     from gemm.ladder import torch_cuda
 
     monkeypatch.setattr(torch_cuda.torch_mm, "probe", lambda: None if installed else "torch is not installed")
-    monkeypatch.setattr(torch_cuda.cublas, "_version", lambda wheel: installed[0])
+    monkeypatch.setattr(torch_cuda, "version_of", lambda wheel: installed[0])
     monkeypatch.setattr(torch_cuda.cublas, "probe", lambda: "no CuPy")
     assert reason in torch_cuda.probe()

@@ -27,6 +27,7 @@ FUNCTIONS = (
     "std", "may_share_memory", "roll", "moveaxis", "allclose", "nanmax", "nan_to_num", "bincount",
     "logaddexp", "cumsum", "sort", "argsort", "unique", "tile", "repeat", "split", "triu", "tril", "diag",
 )  # fmt: skip
+FUNCTIONS += ("resize",)
 SCALARS = (bool, int, float, complex, np.generic)
 
 
@@ -265,6 +266,14 @@ for _name in (
 for _name, _symbol in (("add", "add"), ("sub", "subtract"), ("mul", "multiply"), ("truediv", "divide")):
     setattr(
         ndarray, f"__i{_name}__", lambda self, other, u=_symbol: Ufunc(getattr(np, u))(self, other, out=self)
+    )
+for _name in ("floordiv", "mod", "lshift", "rshift"):
+    setattr(ndarray, f"__{_name}__", _operator(_name))
+for _name in ("xor", "and", "or"):
+    setattr(
+        ndarray,
+        f"__i{_name}__",
+        lambda self, other, u=f"bitwise_{_name}": Ufunc(getattr(np, u))(self, other, out=self),
     )
 ndarray.__neg__ = lambda self: _elementwise(operator.neg, (self,))
 ndarray.__abs__ = lambda self: _elementwise(operator.abs, (self,))
