@@ -138,7 +138,7 @@ def profile(
 
     arch      widths, inputs first: [784, 512, 512, 10] or "784-512-512-10"
     kernels   names or mappings (`blas,1=numba-ikj,*.dW=python`), timed in turn
-    model     activation, loss, optimizer, lr, dtype, data ("random", "digits" or a folder of IDX files)
+    model     activation, loss, optimizer, lr, dtype, data ("random", "digits" or a folder of IDX files), device
     settings  as of `sweep`; a sample is 0.1 s of steps, because rows are means and means need many
 
     Raises ValueError, gemm.UnknownKernel, RunError.

@@ -45,12 +45,12 @@ def elementwise_error(
         for at in rng.choice(flat.size, count, replace=False):
             one, before = flat[at : at + 1], values[at]
             try:
-                write(one, before + [eta])
+                write(one, np.array([before + eta]))
                 above = loss()
-                write(one, before - [eta])
+                write(one, np.array([before - eta]))
                 numeric = (above - loss()) / (2 * eta)
             finally:
-                write(one, before + [0])
+                write(one, np.array([before]))
             scale = max(abs(analytic[at]), abs(numeric), size)
             errors.append(abs(analytic[at] - numeric) / scale if scale else 0.0)
     return float(np.max(errors))  # NaN stays NaN

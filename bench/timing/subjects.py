@@ -41,6 +41,7 @@ from gemm.correctness import (
 from gemm.dtypes import low, roundoff
 from gemm.guards import Guards
 from gemm.problems import Problem, lay_out
+from mlp.devices import host
 
 # Calls at the start of a turn that are not counted, for about this long and one at least: caches, clocks and
 # sleeping threads come back to what they are in the middle of a run.
@@ -159,11 +160,12 @@ def pilot(kernel: str, problem: Problem) -> float:
         size *= 2
 
 
-def network(kernel: str, model: dict[str, Any], seed: int) -> mlp.MLP:
-    """A cell's model, built."""
+def network(kernel: str | None, model: dict[str, Any], seed: int) -> mlp.MLP:
+    """A cell's model, built. kernel None: what it multiplies with is of no interest."""
     return mlp.MLP(
         model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
         lr=model.get("lr", 0.01), kernel=kernel, dtype=model["dtype"], seed=seed,
+        device=model.get("device", "cpu"),
     )  # fmt: skip
 
 
@@ -188,6 +190,13 @@ def start_all(model: mlp.MLP, batch: int) -> float:
     return sum(starting(kernel, model.dtype.name, *orders) for kernel, *orders in sorted(kinds))
 
 
+def _pilot_of(kernel: str) -> Callable[[str, Problem], float]:
+    """The pilot of a kernel's products, where its operands will be."""
+    from bench.timing import device
+
+    return device.pilot if gemm.find(kernel).device == "cuda" else pilot
+
+
 def pilot_step(kernel: str, model: dict[str, Any]) -> float:
     """Seconds that a step's products are likely to take: at the rate of the largest that a kernel does."""
     manners()  # as they are before the kernel's first call
@@ -197,7 +206,7 @@ def pilot_step(kernel: str, model: dict[str, Any]) -> float:
     predicted = 0.0
     for name, own in products(built, model["batch"]).items():
         largest = max(own, key=lambda problem: problem.flops)
-        predicted += pilot(name, largest) * sum(problem.flops for problem in own) / largest.flops
+        predicted += _pilot_of(name)(name, largest) * sum(problem.flops for problem in own) / largest.flops
     return predicted
 
 
@@ -470,15 +479,15 @@ class PeerStep:
         self.peer, self.description = peers.get(kernel), model
         self.rng = np.random.default_rng(seed)
         self.x, self.y = batch_for(model, self.rng)
-        self.ours = network("blas", model, seed)
+        self.ours = network(None, model, seed)
 
     def open(self, sample_s: float) -> dict[str, Any]:
         """Check its first steps' losses, then calibrate. Raises Wrong, Meddled."""
-        weights, start = self.ours.parameters(), perf_counter_ns()
+        weights, start = [host(weight) for weight in self.ours.parameters()], perf_counter_ns()
         self.step = self.peer.make(self.description, weights, self.x, self.y, gemm.get_threads())
-        losses = [self.step()]
+        losses = [float(self.step())]
         first = (perf_counter_ns() - start) / 1e9
-        losses += [self.step() for _ in range(2)]
+        losses += [float(self.step()) for _ in range(2)]
         try:
             self.peer.check(losses, self.description, weights, self.x, self.y)
         except ValueError as wrong:
@@ -582,7 +591,10 @@ class TrainingStep:
 
     def _verify_exact(self) -> None:
         """Rules 2 and 3 for each distinct product of the step, at its shape and in its order."""
-        for operation in dict.fromkeys(self.model.operations(len(self.x))):
+        self._verify_exactly(dict.fromkeys(self.model.operations(len(self.x))))
+
+    def _verify_exactly(self, operations: Iterable[mlp.Operation]) -> None:
+        for operation in operations:
             if operation.m is None or operation.kernel is None:
                 continue
             orders = operation.order

@@ -128,7 +128,9 @@ class Host:
         from bench.timing.subjects import PeerStep, Product, TrainingStep
 
         product = {"": Product, "host": HostDataProduct, "device": DeviceProduct}[operands]
-        step = PeerStep if is_peer(arguments["kernel"]) else TrainingStep
+        step: Any = PeerStep if is_peer(arguments["kernel"]) else TrainingStep
+        if arguments.get("model", {}).get("device", "cpu") != "cpu":
+            from bench.timing.device_steps import step_of as step
         self.subjects.pop(
             cell, None
         )  # of an earlier launch's that was not closed: its memory, before more is taken

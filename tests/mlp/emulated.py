@@ -38,7 +38,7 @@ def rung(source, macros):
 
 
 class Machine:
-    """What a launch does. `launches`: the names of the functions launched, `seed`: of the order of threads and blocks."""
+    """What a launch does. launches: the names of the functions launched; seed: of the order of threads and blocks."""
 
     def __init__(self):
         self.launches, self.seed, self.cubins = [], 0, {}
@@ -74,7 +74,9 @@ class Machine:
         self.launches.append(asked.name)
         self.seed += 1
         if file.parent != mlp.cuda.SOURCE:
-            rung(file, macros).launch(asked.args[0], asked.grid, asked.block, asked.shared_mem, seed=self.seed)
+            rung(file, macros).launch(
+                asked.args[0], asked.grid, asked.block, asked.shared_mem, seed=self.seed
+            )
             return
         words = asked.args[0]
         words["at"][15] = list(mlp.cuda.FUNCTIONS).index(asked.name)
@@ -96,12 +98,20 @@ def gpu(monkeypatch):
         monkeypatch.setattr(build, "build", machine.build)
         monkeypatch.setattr(modules, "on_launch", machine.launch)
         monkeypatch.setattr(
-            modules.sys.modules["cupyx"], "empty_pinned", lambda shape, dtype: np.empty(shape, dtype), raising=False
+            modules.sys.modules["cupyx"],
+            "empty_pinned",
+            lambda shape, dtype: np.empty(shape, dtype),
+            raising=False,
         )
         monkeypatch.setattr(
-            device_memory.Stream, "begin_capture", lambda s, mode=None: machine.begin_capture(s), raising=False
+            device_memory.Stream,
+            "begin_capture",
+            lambda s, mode=None: machine.begin_capture(s),
+            raising=False,
         )
-        monkeypatch.setattr(device_memory.Stream, "end_capture", lambda s: machine.end_capture(s), raising=False)
+        monkeypatch.setattr(
+            device_memory.Stream, "end_capture", lambda s: machine.end_capture(s), raising=False
+        )
         yield machine
     for cached in (devices._cuda, mlp.cuda.kernel, mlp.cuda._module, launch._loaded):
         cached.cache_clear()

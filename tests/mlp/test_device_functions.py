@@ -42,7 +42,9 @@ def both(name, dtype, *arguments):
 
 def agree(found, right, dtype, scale=1.0):
     for one, other in zip(found, right):
-        np.testing.assert_allclose(other, one, rtol=scale * TOLERANCE[dtype.name], atol=scale * TOLERANCE[dtype.name])
+        np.testing.assert_allclose(
+            other, one, rtol=scale * TOLERANCE[dtype.name], atol=scale * TOLERANCE[dtype.name]
+        )
 
 
 def targets_for(name, shape):
@@ -54,9 +56,7 @@ def targets_for(name, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(
-    "name", ["softmax_cross_entropy", "squared_error", "logistic", "hinge", "poisson"]
-)
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "squared_error", "logistic", "hinge", "poisson"])
 def test_a_loss_and_its_derivative_are_the_hosts(machine, dtype, name, shape):
     z, t = (3 * RNG.standard_normal(shape)).astype(dtype), targets_for(name, shape)
     t = t if t.dtype.kind == "i" else t.astype(dtype)
@@ -117,13 +117,17 @@ def test_softmax_and_its_derivative_are_the_hosts(machine, dtype, shape):
     z = (4 * RNG.standard_normal(shape)).astype(dtype)
     agree(*both("softmax", dtype, z, np.full_like(z, np.nan), *shape), dtype, scale=2)
     y = RNG.random(shape).astype(dtype)
-    agree(*both("softmax_backward", dtype, RNG.standard_normal(shape).astype(dtype), y, *shape), dtype, scale=20)
+    agree(
+        *both("softmax_backward", dtype, RNG.standard_normal(shape).astype(dtype), y, *shape), dtype, scale=20
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "identity"])
 def test_activations_and_their_derivatives_are_the_hosts(machine, dtype, name):
     f = ACTIVATIONS[name]
-    z = np.concatenate([RNG.standard_normal(300) * 3, [0.0, -0.0, np.inf, -np.inf, np.nan, 90, -90]]).astype(dtype)
+    z = np.concatenate([RNG.standard_normal(300) * 3, [0.0, -0.0, np.inf, -np.inf, np.nan, 90, -90]]).astype(
+        dtype
+    )
     z = z[:-5] if name == "gelu" else z  # -inf is NaN on the one and 0 on the other
     z = z[None]
     y, dz = np.full_like(z, np.nan), RNG.standard_normal(z.shape).astype(dtype)
@@ -146,7 +150,14 @@ def test_the_bias_is_added_to_every_row(machine, dtype, shape):
     np.testing.assert_array_equal(devices.host(on_device), z + b)
 
 
-WINDOWS = [(5, 6, 2, 3, 1, 0), (5, 5, 1, 3, 2, 1), (4, 7, 3, 2, 3, 0), (3, 3, 1, 3, 1, 2), (1, 1, 1, 1, 1, 0), (6, 6, 1, 2, 4, 1)]
+WINDOWS = [
+    (5, 6, 2, 3, 1, 0),
+    (5, 5, 1, 3, 2, 1),
+    (4, 7, 3, 2, 3, 0),
+    (3, 3, 1, 3, 1, 2),
+    (1, 1, 1, 1, 1, 0),
+    (6, 6, 1, 2, 4, 1),
+]
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -211,7 +222,12 @@ def test_settings_follow_only_when_they_have_changed(machine):
 
 MISTAKES = [
     ("losses.cu", "most = together<Larger>(most, lanes, slots);", "", "softmax_cross_entropy"),
-    ("words.cuh", "    __syncthreads();\n    for (int half = lanes / 2", "    for (int half = lanes / 2", "sum_of_squares"),
+    (
+        "words.cuh",
+        "    __syncthreads();\n    for (int half = lanes / 2",
+        "    for (int half = lanes / 2",
+        "sum_of_squares",
+    ),
     ("sums.cu", "column < outputs)\n", "true)\n", "column_sums"),
     ("words.cuh", "if (is_last) *arrived = 0;", "", "twice"),
     ("moves.cu", "left < w.width;", "left <= w.width;", "im2col"),
@@ -240,20 +256,24 @@ def test_a_planted_mistake_is_found(machine, monkeypatch, tmp_path, file, right,
     dtype = np.dtype("f")
     try:
         with pytest.raises((AssertionError, DeviceFault)):
-            if found_by == "softmax_cross_entropy":
-                test_a_loss_and_its_derivative_are_the_hosts(machine, dtype, found_by, (33, 10))
-            elif found_by == "sum_of_squares":
-                test_the_sum_of_squares_is_the_hosts(machine, dtype, 5000)
-            elif found_by == "column_sums":
-                test_column_sums_are_the_hosts(machine, dtype, (31, 33))
-            elif found_by == "im2col":
-                test_windows_are_the_hosts_there_and_back(machine, dtype, WINDOWS[1], 3)
-            else:
-                w, total = there(np.ones(5000, "f")), there(np.zeros(1))
-                call = native.call("sum_of_squares", dtype, w, total, 5000)
-                for _ in range(2):
-                    devices.write(total, np.zeros(1))
-                    call()
-                    np.testing.assert_allclose(devices.host(total), 5000)
+            _looked_for(machine, dtype, found_by)
     finally:
         emulated.functions.cache_clear()
+
+
+def _looked_for(machine, dtype, found_by):
+    if found_by == "softmax_cross_entropy":
+        test_a_loss_and_its_derivative_are_the_hosts(machine, dtype, found_by, (33, 10))
+    elif found_by == "sum_of_squares":
+        test_the_sum_of_squares_is_the_hosts(machine, dtype, 5000)
+    elif found_by == "column_sums":
+        test_column_sums_are_the_hosts(machine, dtype, (31, 33))
+    elif found_by == "im2col":
+        test_windows_are_the_hosts_there_and_back(machine, dtype, WINDOWS[1], 3)
+    else:
+        w, total = there(np.ones(5000, "f")), there(np.zeros(1))
+        call = native.call("sum_of_squares", dtype, w, total, 5000)
+        for _ in range(2):
+            devices.write(total, np.zeros(1))
+            call()
+            np.testing.assert_allclose(devices.host(total), 5000)
