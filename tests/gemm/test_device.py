@@ -324,5 +324,5 @@ def test_torch_cuda_gives_the_true_reason(monkeypatch, installed, reason):
 
     monkeypatch.setattr(torch_cuda.torch_mm, "probe", lambda: None if installed else "torch is not installed")
     monkeypatch.setattr(torch_cuda, "version_of", lambda wheel: installed[0])
-    monkeypatch.setattr(torch_cuda.cublas, "probe", lambda: "no CuPy")
+    monkeypatch.setattr(torch_cuda, "cupy_or_device_missing", lambda: "no CuPy")
     assert reason in torch_cuda.probe()
