@@ -126,7 +126,11 @@ def test_the_kernels_fuse_every_epilogue():
     for kernel in gemm.kernels():
         if kernel.name.startswith("cuda-"):
             assert kernel.fuses == whole
-            assert [s.input for s in kernel.signatures] == ["float32"]
+            (signature,) = kernel.signatures
+            assert signature.accumulator == "float32"
+            own = {"cuda-bf16": "bfloat16", "cuda-fp16": "float16"}.get(kernel.name, "float32")
+            assert signature.input == signature.output == own
+            assert kernel.multiplies == ("tfloat32" if kernel.name == "cuda-tf32" else None)
 
 
 # The launch, through something that stands in for CuPy.
