@@ -172,7 +172,8 @@ class _Examiner:
             epilogue = replace(
                 epilogue, **{name: cupy.asarray(x) for name, x in own.items() if x is not None}
             )
-        self._multiply(problem, *(twin.view for twin in twins), epilogue)
+        there = [twin.view for twin in twins]
+        self._multiply(problem, there[0], there[1], there[2], epilogue)
         for twin in twins:
             twin.back()
 
@@ -463,9 +464,9 @@ def _on_the_device(on: _Examiner) -> Iterator[Problem]:
         for on.shift in (0, 1):
             for dtype in on.dtypes:
                 for strides in STRIDES:
-                    for order in ("nn", "tn", "nt", "tt"):
+                    for op_a, op_b in (("n", "n"), ("t", "n"), ("n", "t"), ("t", "t")):
                         for m, n, k, alpha, beta in ((19, 35, 26, 1.0, 0.0), (64, 48, 32, 2.0, 3.0)):
-                            problem = Problem(m, n, k, dtype, *order, strides, alpha, beta)
+                            problem = Problem(m, n, k, dtype, op_a, op_b, strides, alpha, beta)
                             yield problem
                             on.exact(problem)
                 for m, n, k in ((1, 1, 1), (1, 33, 7), (33, 1, 7), (129, 127, 130), (128, 128, 64)):

@@ -203,7 +203,7 @@ def _exact(
             for name in ("bias", "aux_in")
             if (x := getattr(epilogue, name)) is not None
         }
-        apply(replace(epilogue, aux_out=kept, **wide), expected)  # type: ignore[arg-type]
+        apply(replace(epilogue, aux_out=kept, **wide), expected)
         if found is not None and kept is not None and not exactly(found, kept):
             return Failure(
                 "exact", f"is wrong in aux_out, in {_count(np.not_equal(found.astype(np.float64), kept))}"

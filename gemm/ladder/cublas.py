@@ -5,8 +5,9 @@ nobody is copied. An operand or C goes as it is, with its stride between rows (o
 where the numbers of a row (or of a column) lie side by side; any other is copied, inside the call.
 
 float32 stays float32: the compute type is CUBLAS_COMPUTE_32F, which CUPY_TF32 does not reach, and the handle's math
-mode, which might allow TF32, is the default's during the call. NVIDIA_TF32_OVERRIDE is read by the library itself: where
-it is set to anything but 0, the compute type is the pedantic one, which allows nothing but float32 (and may be slower).
+mode, which might allow TF32, is the default's during the call. NVIDIA_TF32_OVERRIDE is read by the library itself:
+where it is set to anything but 0, the compute type is the pedantic one, which allows nothing but float32 (and may be
+slower). No setting of this file is above that variable; where it won all the same, rule 3 would say so.
 float16 and bfloat16 are summed in float32, also where the library splits k (by default it adds such parts in 16 bits).
 
 Written from CuPy 14.2's sources and cuBLAS's documentation, and not yet run on a GPU.

@@ -179,7 +179,8 @@ runtime = Module(
 )  # fmt: skip
 libs_cublas = Module("cupy_backends.cuda.libs.cublas", **{
     name: getattr(cublas, name) for name in dir(cublas)
-    if name.startswith(("CUBLAS", "get", "set", "create", "destroy", "sgemm", "dgemm", "gemmEx"))
+    if name.startswith(("CUBLAS", "getV", "getP", "getM", "getS", "set", "create", "destroy"))
+    or name in ("sgemm", "dgemm", "gemmEx")
 })  # fmt: skip
 device = Module(
     "cupy.cuda.device",
