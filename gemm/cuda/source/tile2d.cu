@@ -1,8 +1,8 @@
 // cuda-tile2d: a thread computes TM x TN elements of C, a small outer product for each step of k.
 //
-//                 right: TN numbers of B          TM + TN loads from shared memory serve TM * TN multiplications:
+//                 a row: TN numbers of B          TM + TN loads from shared memory serve TM * TN multiplications:
 //                   b0 b1 b2 .. b7                16 for 64, where the rung below makes 9 for 8 and the one below
-//      left:  a0    .  .  .     .                 that 2 for 1. All 64 sums stay in registers.
+//   a column: a0    .  .  .     .                 that 2 for 1. All 64 sums stay in registers.
 //      TM     a1    .  .  .     .
 //      of A   ..
 //             a7    .  .  .     .
@@ -49,31 +49,35 @@ extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 2) gem
     Corner tile = corner<BM, BN>(p.m, p.n);
     int thread = threadIdx.x, y = thread / (BN / TN) * TM, x = thread % (BN / TN) * TN;
 
+    const float *a_from = p.a + tile.row * p.a_row, *b_from = p.b + tile.column * p.b_column;
     float sums[TM][TN] = {};
-    for (int first = 0; first < p.k; first += BK) {
+    for (int left = p.k; left > 0; left -= BK) {
+#pragma unroll
         for (int i = thread; i < BM * BK; i += THREADS) {
             int at = A_ORDER == ACROSS ? i / BM : i % BK, ax = A_ORDER == ACROSS ? i % BM : i / BK;
-            int row = tile.row + ax, t = first + at;
-            a[ax][at] = row < p.m && t < p.k ? p.a[row * p.a_row + t * p.a_column] : 0.0f;
+            a[ax][at] = tile.row + ax < p.m && at < left ? a_from[ax * p.a_row + at * p.a_column] : 0.0f;
         }
+#pragma unroll
         for (int i = thread; i < BK * BN; i += THREADS) {
             int bt = B_ORDER == ACROSS ? i / BN : i % BK, bx = B_ORDER == ACROSS ? i % BN : i / BK;
-            int column = tile.column + bx, t = first + bt;
-            b[bt][bx] = column < p.n && t < p.k ? p.b[t * p.b_row + column * p.b_column] : 0.0f;
+            b[bt][bx] = tile.column + bx < p.n && bt < left ? b_from[bt * p.b_row + bx * p.b_column] : 0.0f;
         }
+        a_from += BK * p.a_column;
+        b_from += BK * p.b_row;
         __syncthreads();
 
-#pragma unroll
+// (of all at once the assembler loads so much ahead that registers run out)
+#pragma unroll 2
         for (int t = 0; t < BK; ++t) {
-            float left[TM], right[TN];
+            float column[TM], row[TN];
 #pragma unroll
-            for (int i = 0; i < TM; ++i) left[i] = a[y + i][t];
+            for (int i = 0; i < TM; ++i) column[i] = a[y + i][t];
 #pragma unroll
-            for (int j = 0; j < TN; ++j) right[j] = b[t][x + j];
+            for (int j = 0; j < TN; ++j) row[j] = b[t][x + j];
 #pragma unroll
             for (int i = 0; i < TM; ++i)
 #pragma unroll
-                for (int j = 0; j < TN; ++j) sums[i][j] += left[i] * right[j];
+                for (int j = 0; j < TN; ++j) sums[i][j] += column[i] * row[j];
         }
         __syncthreads();
     }

@@ -51,20 +51,21 @@ static_assert(THREADS <= 1024, "a block has at most 1024 threads");
 // Numbers between the rows of a tile: with 4 more than its width, what a warp transposes goes to different banks.
 #define PITCH(WIDTH) ((WIDTH) + 4)
 
-// Copies a tile of an operand: `width` numbers across k, `depth` along it, 0 where it stands over the edge. `across` and
-// `along` are the operand's strides in these directions; `wide` is given only where (in the direction of `order`) they
-// are 1, everything is aligned to 16 bytes, and the size is a multiple of 4.
+// Copies a tile of an operand, `width` numbers across k and BK along it, from where its first number is; 0 where it stands
+// over the edge, of which it is `high` and `deep` away. `across` and `along` are the operand's strides in these
+// directions; `wide` is given only where (in the direction of `order`) they are 1, everything is aligned to 16 bytes, and
+// the size is a multiple of 4.
 template <int order, bool wide, int width>
-__device__ inline void copy(float (*tile)[PITCH(width)], const float *from, long long across, long long along, int x_first,
-                            int x_end, int t_first, int t_end) {
+__device__ inline void copy(float (*tile)[PITCH(width)], const float *from, long long across, long long along, int high,
+                            int deep) {
     constexpr int wide_across = wide && order == ACROSS ? 4 : 1, wide_along = wide && order == ALONG ? 4 : 1;
     constexpr int columns = width / wide_across, rows = BK / wide_along;
 #pragma unroll
     for (int i = threadIdx.x; i < columns * rows; i += THREADS) {
         int x = (order == ACROSS ? i % columns : i / rows) * wide_across;
         int t = (order == ACROSS ? i / columns : i % rows) * wide_along;
-        bool inside = x_first + x < x_end && t_first + t < t_end;
-        const float *number = from + (x_first + x) * across + (t_first + t) * along;
+        bool inside = x < high && t < deep;
+        const float *number = from + x * across + t * along;
         if constexpr (wide) {
             float4 four = {0, 0, 0, 0};
             if (inside) four = *reinterpret_cast<const float4 *>(number);
@@ -96,21 +97,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 2) gem
     Corner tile = corner<BM, BN>(p.m, p.n);
     int thread = threadIdx.x, y = thread / (BN / TN) * TM, x = thread % (BN / TN) * TN;
 
+    const float *a_from = p.a + tile.row * p.a_row, *b_from = p.b + tile.column * p.b_column;
     float sums[TM][TN] = {};
-    for (int first = 0; first < p.k; first += BK) {
-        copy<A_ORDER, A_WIDE, BM>(a, p.a, p.a_row, p.a_column, tile.row, p.m, first, p.k);
-        copy<B_ORDER, B_WIDE, BN>(b, p.b, p.b_column, p.b_row, tile.column, p.n, first, p.k);
+    for (int left = p.k; left > 0; left -= BK) {
+        copy<A_ORDER, A_WIDE, BM>(a, a_from, p.a_row, p.a_column, p.m - tile.row, left);
+        copy<B_ORDER, B_WIDE, BN>(b, b_from, p.b_column, p.b_row, p.n - tile.column, left);
+        a_from += BK * p.a_column;
+        b_from += BK * p.b_row;
         __syncthreads();
 
-#pragma unroll
+// (of all at once the assembler loads so much ahead that registers run out)
+#pragma unroll 2
         for (int t = 0; t < BK; ++t) {
-            float left[TM], right[TN];
-            load<TM>(left, &a[t][y]);
-            load<TN>(right, &b[t][x]);
+            float column[TM], row[TN];
+            load<TM>(column, &a[t][y]);
+            load<TN>(row, &b[t][x]);
 #pragma unroll
             for (int i = 0; i < TM; ++i)
 #pragma unroll
-                for (int j = 0; j < TN; ++j) sums[i][j] += left[i] * right[j];
+                for (int j = 0; j < TN; ++j) sums[i][j] += column[i] * row[j];
         }
         __syncthreads();
     }
