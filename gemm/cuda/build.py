@@ -18,6 +18,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from ctypes.util import find_library
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -144,22 +145,21 @@ def _write(file: Path, content: bytes) -> None:
 @cache
 def libraries() -> tuple[Path | str, ...]:
     """NVRTC's libraries on this machine, the one to use first; nothing is loaded."""
-    found = list(_installed())
+    found: list[Path | str] = [*_installed()]
+    if not found:  # the system's loader is asked last: it may start a program to answer
+        named = find_library("nvrtc")
+        return (named,) if named else ()
     wanted = next((wheel[9:11] for wheel in probe.WHEELS[:2] if probe._version(wheel)), None)
     if wanted:  # CuPy's major version: a driver that is too old for the other one would refuse its code
         found.sort(key=lambda path: f".so.{wanted}" not in str(path))
     return tuple(found)
 
 
-def _installed() -> Iterator[Path | str]:
+def _installed() -> Iterator[Path]:
+    """Those of wheels, then those of toolkits."""
     spec = importlib.util.find_spec("nvidia")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         yield from _newest(Path(place).glob("*/lib/libnvrtc.so.*"))
-    from ctypes.util import find_library
-
-    named = find_library("nvrtc")
-    if named:
-        yield named
     for home in (os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"):
         if home:
             yield from _newest(Path(home).glob("lib64/libnvrtc.so.*"))

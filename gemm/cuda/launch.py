@@ -27,16 +27,14 @@ def bind(
     kernel = _kernel(rung, tuple(rung.macros(product, sizes).items()), device)
     grid, block = rung.grid(int(product["m"]), int(product["n"]), sizes), rung.block(sizes)
     shared = rung.shared_bytes(sizes)
-    operands = (a, b, c, epilogue)  # the call keeps them alive: `product` has only their addresses
 
-    def call() -> None:
+    def call(operands: Any = (a, b, c, epilogue)) -> None:  # kept alive: `product` has only their addresses
         kernel(grid, block, (product,), shared_mem=shared)
 
-    def on_its_device(operands: Any = operands) -> None:
+    def on_its_device() -> None:
         with device:
             call()
 
-    call.__dict__["operands"] = operands
     return call if cupy.cuda.runtime.getDeviceCount() == 1 else on_its_device
 
 

@@ -1,11 +1,11 @@
 // cuda-warptile: tiles for warps between those of blocks and threads, and copies that run while the block multiplies.
 //
 //      block: BM x BN            warp: WM x WN, here 64 x 64         thread: WNITER pieces of TM x TN
-//      +--------+--------+       +----+----+----+----+               lane (0, 0) has the marked ones: 8 x 16
-//      | warp 0 | warp 1 |       |#   |#   |#   |#   |               sums in registers, for which a step of k
-//      +--------+--------+  ->   |    |    |    |    |               loads 8 + 16 numbers: 2.7 multiplications
-//      | warp 2 | warp 3 |       |    |    |    |    |               for each number, where the rung below has 4
-//      +--------+--------+       +----+----+----+----+               of 8 x 8 and 8 x 16 has 5.3.
+//      +--------+--------+       +----+----+----+----+               The first lane has the marked ones, 4 of 8 x 4:
+//      | warp 0 | warp 1 |       |#   |#   |#   |#   |               128 sums in registers. For them a step of k loads
+//      +--------+--------+  ->   |    |    |    |    |               8 + 16 numbers from shared memory: 5.3
+//      | warp 2 | warp 3 |       |    |    |    |    |               multiplications for each, where the rung below
+//      +--------+--------+       +----+----+----+----+               has 4.
 //
 // What is new:
 //   - The pieces of a thread lie apart, and those of the lanes beside each other lie beside each other: what a warp loads
@@ -17,7 +17,7 @@
 //     writes what comes of it. Only a tile that is not all inside along k needs zeros, and that is the first one.
 //   - Blocks start in bands of BAND tiles (tiles.cuh), so that those that run together share what is in the L2 cache.
 //
-// The grand tile sizes are those of S. Boehm's "How to optimize a CUDA matmul kernel" for an A6000.
+// The tile sizes are those of S. Boehm's "How to optimize a CUDA matmul kernel" for an A6000.
 //
 // Not yet run on a GPU.
 #include "async.cuh"
