@@ -19,7 +19,7 @@ threads and blocks is drawn at random, by a seed. What is not: inline PTX, the t
 do with time.
 """
 
-from gemm.cuda.host.compiler import reason
+from gemm.cuda.host.compiler import NotCompiled, reason
 from gemm.cuda.host.emulator import DeviceFault, Emulated, kernel
 
-__all__ = ["DeviceFault", "Emulated", "kernel", "reason"]
+__all__ = ["DeviceFault", "Emulated", "NotCompiled", "kernel", "reason"]

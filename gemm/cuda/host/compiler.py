@@ -25,7 +25,7 @@ NAMES = ("c++", "g++", "clang++")
 END = "gemmlab_end"  # executor.cpp's
 DYNAMIC_BYTES = 227 << 10  # dynamic.cpp's
 # No -march: the same code on every machine. Casts to float4 are everywhere in CUDA, which has no strict aliasing.
-FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti",
+FLAGS = ("-std=c++17", "-O2", "-g1", "-gdwarf-4", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti",
          "-fno-strict-aliasing", "-w")  # fmt: skip
 # Accesses made loops again of, and thread_local variables of other files looked up directly.
 GNU = ("-fno-extern-tls-init", "-fno-tree-loop-distribute-patterns")

@@ -113,8 +113,9 @@ dim3 block_size asm("blockDim"), grid_size asm("gridDim");
 
 namespace {
 
-constexpr size_t STACK = 64 << 10, CANARY = 0x5afe57ac4b0770;
-constexpr unsigned MANY = 0xffff;  // readers
+// Not a power of two: stacks would have their hot ends in the same few lines of the caches.
+constexpr size_t STACK = (64 << 10) + 17 * 64, CANARY = 0x5afe57ac4b0770;
+constexpr uint16_t MANY = 0xffff, MANY_OF = 0x8000;
 
 enum State { FRESH, READY, AT_BLOCK, AT_WARP, DONE };
 
@@ -155,12 +156,18 @@ struct Range {           // of memory that the launch may touch
     const char *name;
 };
 
-// The last ones that wrote and read a granule of shared memory, and when: phases end at __syncthreads, a warp's at __syncwarp.
+// Who wrote or read a granule of shared memory last, and when: phases end at __syncthreads, a warp's at __syncwarp.
 struct Access {
-    unsigned phase, warp_phase, where;
-    unsigned thread;
+    unsigned phase;
+    uint16_t warp_phase, thread;  // or MANY, or MANY_OF + their warp: readers since the last barrier
+    unsigned where;
 };
 struct Cell { Access write, read; };
+
+struct Slot {            // what lies in 64 KiB of shared memory: (a part of) one array, or nothing
+    size_t low, high;
+    int array;
+};
 
 // ----- one launch
 const void *argument;
@@ -180,7 +187,10 @@ Context scheduler;
 Fiber *current;
 int threads, at_block, done;
 std::vector<int> ready;
-unsigned phase = 1, warp_phases[33];
+unsigned phase = 1;
+uint16_t warp_phases[33];
+gemmlab::At first_at;
+bool apart;  // at the barrier, but not all at the same one
 
 // ----- shared memory: the library's thread_local variables
 std::vector<Array> arrays;
@@ -188,8 +198,9 @@ char *shared;
 size_t shared_bytes, dynamic_bytes;
 constexpr size_t SLOT = 65536;
 constexpr unsigned char POISON = 0xff;  // NaN, as float, double, half and bfloat16
-std::vector<int> slots;                 // which array lies in which 64 KiB; -1: none
+std::vector<Slot> slots;
 std::vector<Cell> cells;
+Access now;                             // what the fiber that runs has to say of itself
 int granule = 2;                        // log2 of the bytes that a cell stands for
 uintptr_t image_low, image_high;        // the library's own code and constants
 
@@ -277,7 +288,7 @@ void say_block() {
 unsigned number_of(const Fiber &fiber) { return unsigned(&fiber - fibers.data()); }
 unsigned warp_of(unsigned thread) { return thread / 32; }
 
-bool same(const gemmlab::At &a, const gemmlab::At &b) { return a.line == b.line && !strcmp(a.file, b.file); }
+bool same(const gemmlab::At &a, const gemmlab::At &b) { return a.line == b.line && (a.file == b.file || !strcmp(a.file, b.file)); }
 
 }  // namespace
 
@@ -289,6 +300,8 @@ void At::syncthreads() const {
     current->at = *this;
     current->what = "__syncthreads";
     current->state = AT_BLOCK;
+    if (!at_block) first_at = *this;
+    else if (!same(first_at, *this)) apart = true;
     ++at_block;
     go(*current, scheduler);
 }
@@ -390,19 +403,13 @@ void say_stuck() {
     failed = true;
 }
 
-bool barrier_is_complete() {
-    if (at_block != threads) return false;
-    for (int number = 1; number < threads; ++number)
-        if (!same(fibers[number].at, fibers[0].at)) return false;
-    return true;
-}
-
 void resume(int number) {
     Fiber &fiber = fibers[number];
     if (fiber.state == FRESH) begin(number);
     fiber.state = READY;
     current = &fiber;
     thread_index = fiber.index;
+    now = {phase, warp_phases[warp_of(unsigned(number))], uint16_t(number), 0};
     go(scheduler, fiber);
     if (!failed && *reinterpret_cast<uint64_t *>(stack_of(number)) != CANARY) {
         say_thread(unsigned(number));
@@ -444,6 +451,7 @@ void run_block() {
     poison();
     ready.clear();
     at_block = done = 0;
+    apart = false;
     ++phase;
     for (int number = 0; number < threads; ++number) {
         fibers[number].state = FRESH;
@@ -452,7 +460,7 @@ void run_block() {
     }
     while (done < threads) {
         if (ready.empty()) {
-            if (!barrier_is_complete()) return say_stuck();
+            if (at_block < threads || apart) return say_stuck();
             at_block = 0;
             ++phase;
             for (int number = 0; number < threads; ++number) ready.push_back(number);
@@ -470,12 +478,12 @@ void run_block() {
 
 unsigned place(void *code) { return unsigned(reinterpret_cast<uintptr_t>(code) - image_low); }
 
-bool ordered(const Access &before, unsigned thread) {
-    if (before.phase != phase) return true;
-    if (before.thread == thread) return true;
-    // MANY keeps the warp above, if they are all of one
-    unsigned warp = before.thread >> 16 ? (before.thread >> 16) - 1 : warp_of(before.thread);
-    return before.thread != MANY && warp == warp_of(thread) && before.warp_phase != warp_phases[warp];
+// Whether a barrier lies between an access and now, or it was this thread's own.
+bool ordered(const Access &before) {
+    if (before.phase != now.phase || before.thread == now.thread) return true;
+    if (before.thread == MANY) return false;
+    unsigned warp = before.thread & MANY_OF ? before.thread ^ MANY_OF : warp_of(before.thread);
+    return warp == warp_of(now.thread) && before.warp_phase != now.warp_phase;
 }
 
 [[noreturn]] __attribute__((noinline)) void say_race(
@@ -486,7 +494,7 @@ bool ordered(const Access &before, unsigned thread) {
     say(" in ");
     say_place(where);
     say(", and %s by ", wrote ? "written" : "read");
-    if (before.thread >= MANY) say("other threads");
+    if (before.thread & MANY_OF) say("other threads");
     else say_thread(before.thread);
     say(" in ");
     say_place(before.where);
@@ -515,28 +523,34 @@ void no_cells_smaller_than(int log2) {
     cells.assign((shared_bytes >> granule) + 1, Cell{});
 }
 
-void look_at_shared(size_t offset, size_t size, bool write, unsigned where) {
-    int slot = slots[offset / SLOT];
-    if (slot < 0 || offset < arrays[slot].offset || offset + size > arrays[slot].offset + size_of(arrays[slot]))
+__attribute__((noinline)) void look_closer(Cell &cell, const Slot &slot, bool write, unsigned where) {
+    size_t byte = (size_t(&cell - cells.data()) << granule) - slot.low;
+    if (!ordered(cell.write)) say_race(arrays[slot.array], byte, cell.write, true, write, where);
+    if (write) {
+        if (!ordered(cell.read)) say_race(arrays[slot.array], byte, cell.read, false, write, where);
+        cell.write = now;
+        cell.write.where = where;
+    } else if (ordered(cell.read)) {  // those of its own warp before a __syncwarp need not be known any more
+        cell.read = now;
+        cell.read.where = where;
+    } else if (cell.read.thread != MANY) {
+        unsigned others = cell.read.thread & MANY_OF ? cell.read.thread ^ MANY_OF : warp_of(cell.read.thread);
+        cell.read.thread = others == warp_of(now.thread) ? uint16_t(MANY_OF | others) : MANY;
+    }
+}
+
+inline void look_at_shared(size_t offset, size_t size, bool write, unsigned where) {
+    const Slot &slot = slots[offset / SLOT];
+    if (__builtin_expect(offset < slot.low || offset + size > slot.high, 0))
         say_outside_shared(offset, size, write, where);
-    if (__builtin_expect(((offset | size) & ((1u << granule) - 1)) != 0, 0))
+    if (__builtin_expect(((offset | size) & ((size_t(1) << granule) - 1)) != 0, 0))
         no_cells_smaller_than((offset | size) & 1 ? 0 : 1);
-    unsigned thread = number_of(*current), warp = warp_of(thread);
-    const Access now = {phase, warp_phases[warp], where, thread};
-    for (size_t at = offset >> granule; at < (offset + size) >> granule; ++at) {
-        Cell &cell = cells[at];
-        if (__builtin_expect(!ordered(cell.write, thread), 0))
-            say_race(arrays[slot], (at << granule) - arrays[slot].offset, cell.write, true, write, where);
-        if (write) {
-            if (__builtin_expect(!ordered(cell.read, thread), 0))
-                say_race(arrays[slot], (at << granule) - arrays[slot].offset, cell.read, false, write, where);
-            cell.write = now;
-        } else if (ordered(cell.read, thread)) {
-            cell.read = now;
-        } else if (cell.read.thread != MANY) {  // several since the last barrier: of one warp, or of many
-            unsigned others = cell.read.thread >> 16 ? (cell.read.thread >> 16) - 1 : warp_of(cell.read.thread);
-            cell.read.thread = others == warp ? (warp + 1) << 16 | MANY : MANY;
-        }
+    Cell *cell = &cells[offset >> granule], *end = cell + (size >> granule);
+    for (; cell < end; ++cell) {
+        // What is by far the most frequent: a read of what was written before the last barrier, by one of many.
+        bool quiet = !write && cell->write.phase != now.phase && cell->read.phase == now.phase &&
+                     cell->read.thread == MANY;
+        if (!quiet) look_closer(*cell, slot, write, where);
     }
 }
 
@@ -698,10 +712,11 @@ size_t module_id;
 OFFERED void gemmlab_describe(const Array *described, int count) {
     arrays.assign(described, described + count);
     dl_iterate_phdr(look_up, &module_id);
-    slots.assign(shared_bytes / SLOT + 1, -1);
-    for (int number = 0; number < count; ++number)
-        for (size_t at = arrays[number].offset / SLOT; at <= (arrays[number].offset + arrays[number].size) / SLOT; ++at)
-            slots[at] = number;
+    slots.assign(shared_bytes / SLOT + 1, Slot{1, 0, -1});
+    for (int number = 0; number < count; ++number) {
+        size_t low = arrays[number].offset, high = low + arrays[number].size;
+        for (size_t at = low / SLOT; at <= (high - 1) / SLOT; ++at) slots[at] = {low, high, number};
+    }
     no_cells_smaller_than(2);
 }
 
@@ -719,6 +734,8 @@ OFFERED int gemmlab_launch(
     failed = false;
     random_state = seed;
     dynamic_bytes = dynamic;
+    for (Slot &slot : slots)
+        if (slot.array >= 0) slot.high = slot.low + size_of(arrays[slot.array]);
     if (phase > 0x80000000u) {  // before it comes round
         phase = 1;
         no_cells_smaller_than(granule);

@@ -6,6 +6,7 @@ what a library exports, and these are not exported.
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -30,18 +31,12 @@ class Variable(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As the source has it: of a mangled symbol the last identifier, each of which follows its length."""
-        name, at = self.symbol, 0
-        while self.symbol.startswith("_Z") and at < len(self.symbol):
-            end = at
-            while self.symbol[end : end + 1].isdigit():
-                end += 1
-            length = int(self.symbol[at:end] or 0)
-            found = self.symbol[end : end + length]
-            if found.isidentifier():
-                name = found
-            at = max(end + length, at + 1)
-        return name
+        """As the source has it: the end of a mangled symbol, where an identifier follows its length."""
+        if not self.symbol.startswith("_Z"):
+            return self.symbol
+        text = re.sub(r"(_\d+|E)$", "", self.symbol)
+        ends = (text[at:] for at in range(len(text)))
+        return next((x for x in ends if x.isidentifier() and text.endswith(f"{len(x)}{x}")), text)
 
 
 def thread_locals(path: Path) -> list[Variable]:
