@@ -274,7 +274,7 @@ def _layouts(on: _Examiner) -> Iterator[Problem]:
     for dtype in on.dtypes:
         for strides in ("contiguous", "padded", "every-second", "reversed"):
             for op_a, op_b in (("n", "n"), ("t", "n"), ("n", "t"), ("t", "t")):
-                for m, n, k in ((6, 6, 6), (19, 35, 26), (70, 9, 41)):
+                for m, n, k in ((6, 6, 6), (19, 35, 26), (70, 9, 41), (24, 32, 16)):
                     for alpha, beta in ((1.0, 0.0), (2.0, 3.0)):
                         problem = Problem(m, n, k, dtype, op_a, op_b, strides, alpha, beta)
                         yield problem

@@ -64,13 +64,13 @@ class FeedThere(Feed):
             labels = device.put(self._y.astype(targets.dtype, copy=False))
             y_there = device.empty((batch, *labels.shape[1:]), labels.dtype)
             # take_rows moves numbers of 8 bytes as they are: labels too
-            moved = labels.dtype if labels.dtype.kind == "f" else np.dtype(np.float64)
+            moved = np.dtype(np.float64) if labels.dtype.kind == "i" else labels.dtype
             width = labels.size // max(1, len(labels))
             self._moves.append(native.call("take_rows", moved, labels, self._rows, y_there, batch, width))
         left_over = examples % batch
         self.batches = [(x_there, y_there)] * (examples // batch)
         self.batches += [(x_there[:left_over], y_there[:left_over])] * bool(left_over)
-        self._x = self._x[:0]  # it is there now
+        self._x = self._x[:0].copy()  # it is there now
 
     def begin_epoch(self, order: Array) -> None:
         super().begin_epoch(order)

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from gemm.dtypes import low
 from gemm.program import Call
 from mlp import devices, native
 from mlp.devices import Device, on_gpu
@@ -255,7 +256,9 @@ class TargetsThere:
         there = self.there
         if isinstance(there, WeightedTargets) or tuple(y.shape) != there.shape:
             return False
-        return np.dtype(y.dtype).kind in ("iu" if there.dtype.kind == "i" else "f")
+        if there.dtype.kind == "i":
+            return np.dtype(y.dtype).kind in "iu"
+        return low(y.dtype) or np.dtype(y.dtype).kind == "f"
 
 
 def _moved(targets: Any, move: Callable[[Array], Array]) -> Any:

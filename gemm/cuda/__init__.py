@@ -15,6 +15,7 @@ To be read in this order:
     tiles.py             tile sizes from the tuning file
     build.py             a kernel compiled by NVRTC, kept on disk, and what the assembler says of it
     launch.py            the compiled kernel, loaded through CuPy and put on the current stream
+    host/                the same sources on a CPU: how they are checked without a GPU
     probe.py             why this cannot run here, where it cannot
     NOTES.md             what was tried, and what has not run on a GPU yet
 
