@@ -92,7 +92,9 @@ def _build(compiler: str, source: Path, flags: list[str], gnu: tuple[str, ...], 
     wanted = [variable for variable in thread_locals(rung) if not variable.defined]
     if len(wanted) > 1:
         names = " and ".join(variable.name for variable in wanted)
-        raise NotCompiled(f"{source.name}: has {names} as extern __shared__ arrays, which would be one memory")
+        raise NotCompiled(
+            f"{source.name}: has {names} as extern __shared__ arrays, which would be one memory"
+        )
     for variable in wanted:
         more = [HERE / "dynamic.cpp", f"-DGEMMLAB_DYNAMIC={variable.symbol}"]
     # (linked without -fsanitize: what it calls is in executor.cpp, and the sanitizers' own libraries stay out)
@@ -143,7 +145,9 @@ def line_of(library: Path, code: int) -> str:
     tool = shutil.which("addr2line") or shutil.which("llvm-addr2line")
     if tool:
         # the call lies before the address that it returns to
-        told = subprocess.run([tool, "-e", str(library), hex(code - 1)], capture_output=True, text=True, check=False)
+        told = subprocess.run(
+            [tool, "-e", str(library), hex(code - 1)], capture_output=True, text=True, check=False
+        )
         found = re.match(r"(.*/)?([^/]+):(\d+)", told.stdout)
         if found:
             return f"line {found[3]} of {found[2]}"

@@ -78,7 +78,9 @@ class Emulated:
     Raises compiler.NotCompiled.
     """
 
-    def __init__(self, source: Path, macros: Mapping[str, int] | None = None, *, watched: bool = True) -> None:
+    def __init__(
+        self, source: Path, macros: Mapping[str, int] | None = None, *, watched: bool = True
+    ) -> None:
         self.source = source
         self.path = compiler.library(source, macros or {}, watched)
         self._library = ctypes.CDLL(str(self.path))
@@ -87,7 +89,7 @@ class Emulated:
         dynamic = [variable.size == compiler.DYNAMIC_BYTES for variable in found]
         self.shared = {variable.name: variable.size for variable, d in zip(found, dynamic) if not d}
         self._arrays = (_Array * len(found))(
-            *((v.offset, v.size, v.name.encode(), d) for v, d in zip(found, dynamic))
+            *(_Array(v.offset, v.size, v.name.encode(), d) for v, d in zip(found, dynamic))
         )
         self._library.gemmlab_describe(self._arrays, len(found))
 
@@ -112,17 +114,16 @@ class Emulated:
         Raises DeviceFault for what goes wrong, ValueError for what cannot be launched.
         """
         self._possible(grid, block, shared_bytes, since)
-        given = bytes(memoryview(np.ascontiguousarray(argument)).cast("B"))
+        given = np.ascontiguousarray(argument).tobytes()
         if len(given) != self.argument_bytes:
             raise ValueError(f"{self.source.name} takes {self.argument_bytes} bytes, not {len(given)}")
-        told = None if memory is None else [_range(one) for one in memory]
-        ranges = (_Range * len(told or ()))(*(told or ()))
+        told = [_range(one) for one in memory or ()]
+        ranges, count = (_Range * len(told))(*told), -1 if memory is None else len(told)
         text = ctypes.create_string_buffer(1000)
         with _launching:
             failed = self._library.gemmlab_launch(
                 given, (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), ctypes.c_size_t(shared_bytes),
-                ctypes.c_uint64(seed % 2**64), ranges, -1 if told is None else len(told), text,
-                ctypes.c_size_t(len(text)),
+                ctypes.c_uint64(seed % 2**64), ranges, count, text, ctypes.c_size_t(len(text)),
             )  # fmt: skip
         if failed:
             raise DeviceFault(self._sentence(text.value.decode(errors="replace")))
@@ -136,22 +137,26 @@ class Emulated:
             raise ValueError(f"a block of {block} has more than {MOST_IN_A_BLOCK} threads")
         static = sum(self.shared.values())
         if static > SHARED_BYTES:
-            raise ValueError(f"{self.source.name} has {static} bytes of static shared memory, more than 48 KiB")
+            raise ValueError(
+                f"{self.source.name} has {static} bytes of static shared memory, more than 48 KiB"
+            )
         if static + shared_bytes > MOST_SHARED[since]:
             raise ValueError(
                 f"{static + shared_bytes} bytes of shared memory for a block; {since} has {MOST_SHARED[since]}"
             )
         if shared_bytes and not any(array.dynamic for array in self._arrays):
-            raise ValueError(f"{shared_bytes} bytes of dynamic shared memory, and {self.source.name} uses none")
+            raise ValueError(
+                f"{shared_bytes} bytes of dynamic shared memory, and {self.source.name} uses none"
+            )
 
     def _sentence(self, text: str) -> str:
         """With lines of the source in place of addresses."""
         return re.sub("@([0-9a-f]+)@", lambda found: compiler.line_of(self.path, int(found[1], 16)), text)
 
 
-def _range(memory: Memory) -> tuple[int, int, int, bytes]:
+def _range(memory: Memory) -> _Range:
     low, high = np.lib.array_utils.byte_bounds(memory.array)
-    return low, high, memory.writable, memory.name.encode()
+    return _Range(low, high, memory.writable, memory.name.encode())
 
 
 @lru_cache(maxsize=256)
