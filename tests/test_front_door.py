@@ -537,7 +537,17 @@ def test_what_a_kernel_file_prints_is_not_in_the_json(gemmlab_says, tmp_path):
 def test_a_network_that_could_not_be_timed_says_why(gemmlab_says):
     """Not only in the records."""
     _, out, _ = gemmlab_says(
-        "profile", "--arch", "4-2", "--batch", "2", "--kernel", "cublas", "--device", "cuda", "--launches", "1"
+        "profile",
+        "--arch",
+        "4-2",
+        "--batch",
+        "2",
+        "--kernel",
+        "cublas",
+        "--device",
+        "cuda",
+        "--launches",
+        "1",
     )
     assert "cublas: unavailable (" in out or "cublas: a training step" in out
 

@@ -21,7 +21,6 @@ import numpy as np
 from gemm.cuda.probe import cupy_or_device_missing as probe
 from gemm.kernel import FLOATS, HALVES, Kernel
 
-
 # cublasMath_t: the default, and reductions in the compute type (CuPy 14.2 has no name for the second).
 DEFAULT_MATH, WHOLE_REDUCTIONS = 0, 16
 LARGEST = 2**31 - 1  # of a leading dimension

@@ -59,7 +59,9 @@ def KERNELS():
             bind=partial(bind, rung),
             tuning=partial(tuning, rung),
             rung=rung.rung,
-            error_constant=2.0 if rung in TENSOR_RUNGS else 1.0,  # tensor cores cut off what does not fit in a sum
+            error_constant=2.0
+            if rung in TENSOR_RUNGS
+            else 1.0,  # tensor cores cut off what does not fit in a sum
             multiplies=rung.multiplies,
             file=__file__,
             files=partial(files, rung),

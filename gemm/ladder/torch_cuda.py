@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gemm.kernel import FLOATS, HALVES, Kernel
 from gemm.cuda.probe import cupy_or_device_missing, version_of
+from gemm.kernel import FLOATS, HALVES, Kernel
 from gemm.ladder import torch_mm
 
 

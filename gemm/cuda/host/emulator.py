@@ -183,7 +183,9 @@ def launch(
     cluster = sizes.get("CLUSTER", 1)
     if cluster > 1:  # cluster.hpp: its blocks are one
         if shared > CLUSTER_SHARED:
-            raise ValueError(f"{shared} bytes of shared memory; a block of a cluster has {CLUSTER_SHARED} here")
+            raise ValueError(
+                f"{shared} bytes of shared memory; a block of a cluster has {CLUSTER_SHARED} here"
+            )
         grid, block, shared = (grid[0] // cluster, 1, 1), (block[0] * cluster, 1, 1), CLUSTER_SHARED * cluster
     _emulated(rung.path, tuple(sorted(rung.macros(product, sizes).items())), watched).launch(
         rung.argument(product, sizes, tensor_map), grid, block, shared,
