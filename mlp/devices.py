@@ -77,7 +77,7 @@ def host(array: Any) -> np.ndarray:
         return array
     import cupy
 
-    return cupy.asnumpy(array)  # type: ignore[no-any-return]
+    return cupy.asnumpy(array)
 
 
 def computed(dtype: np.dtype) -> np.dtype:
@@ -123,13 +123,13 @@ def _cuda() -> Device:
     def put(array: Array) -> Array:
         there = cupy.empty(array.shape, array.dtype)
         there.set(np.ascontiguousarray(array).reshape(array.shape))  # 0-d stays 0-d
-        return there  # type: ignore[no-any-return]
+        return there
 
     def zeros(shape: tuple[int, ...], dtype: Any, beside: Any = None, quarters: int = 0) -> Array:
-        return cupy.zeros(shape, dtype)  # type: ignore[no-any-return]
+        return cupy.zeros(shape, dtype)
 
     def empty(shape: tuple[int, ...], dtype: Any, beside: Any = None, quarters: int = 0) -> Array:
-        return cupy.empty(shape, dtype)  # type: ignore[no-any-return]
+        return cupy.empty(shape, dtype)
 
     def read(value: Array) -> Any:
         return value.copy()

@@ -107,4 +107,4 @@ class Losses:
         if self._count < FETCHED and not last:
             return []
         known, self._count = self._count, 0
-        return devices.host(self._there[:known]).tolist()  # type: ignore[no-any-return]
+        return devices.host(self._there[:known]).tolist()

@@ -21,6 +21,7 @@ class Replayed:
     """The graph of one plan's step."""
 
     def __init__(self) -> None:
+        self._graph: Any = None
         self._stream: Any = None  # that was captured on: what was allocated meanwhile is its own
         self.forget()
 

@@ -17,7 +17,7 @@ from mlp.devices import on_gpu
 Array = np.ndarray
 
 
-def call(name: str, dtype: np.dtype, *arguments: Array | int) -> Call:
+def call(name: str, dtype: np.dtype, *arguments: Any) -> Call:
     """The call of the function of that name. arguments: arrays (C-contiguous), sizes; it runs where the arrays are."""
     if on_gpu(arguments[0]):
         from mlp import cuda

@@ -189,6 +189,7 @@ class Optimizer:
         """Have the settings on the GPU be those here: by value, in a launch, before what is launched next."""
         values = self.settings.tobytes()
         if values != self._written:
+            assert self._there is not None, "there is a copy to follow"
             native.call("hold", self.settings.dtype, self._there, *self.settings.tolist())()
             self._written = values
 

@@ -308,7 +308,7 @@ class Plan:
                 begin(bound.operation)
                 bound.call()
                 end(bound.operation)
-        return self._device.read(self._value)  # type: ignore[no-any-return]
+        return self._device.read(self._value)
 
 
 def _run(calls: Iterable[Call]) -> None:

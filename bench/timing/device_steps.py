@@ -74,7 +74,9 @@ class Timeline(mlp.Recorder):
             events = self._events
             return float(cupy.cuda.get_elapsed_time(events[first], events[behind])) / 1e3
 
-        total, spent, operations = 0.0, {}, {}
+        total = 0.0
+        spent: dict[str, float] = {}
+        operations: dict[str, mlp.Operation] = {}
         for first, done in self._steps:
             total += seconds(first, first + len(done) + 1)
             for at, operation in enumerate(done, start=first):

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -92,11 +92,11 @@ class Dense:
 
     def moved(self, device: Device) -> Self:
         """The same layer, its parameters on a device."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(
-            self,
-            **{name: device.put(value) for name, value in arrays.items() if isinstance(value, np.ndarray)},
-        )
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {
+            name: device.put(value) for name, value in held.items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **moved)
 
     def handed_on(self, rows: Array, batch: int) -> Array:
         """y, z or dz (rows x d_out) as the layer above sees it (batch x outputs): a view."""
