@@ -8,6 +8,12 @@
 #undef blockIdx
 #undef gridDim
 
+// What is watched in what is not: no part of its caller, and its accesses neither.
+#ifdef __clang__
+#define WATCHED __attribute__((noinline, optnone))
+#else
+#define WATCHED __attribute__((noipa))
+#endif
 #define UNWATCHED __attribute__((noinline, no_sanitize("thread")))
 
 // Every kernel calls it so; the launch sizes it.
@@ -76,10 +82,10 @@ struct Copies {
 };
 static Copies copies[MOST];
 
-__attribute__((noinline)) static void put(unsigned *to, unsigned a, unsigned b, unsigned c, unsigned d) {
+WATCHED static void put(unsigned *to, unsigned a, unsigned b, unsigned c, unsigned d) {
     to[0] = a, to[1] = b, to[2] = c, to[3] = d;
 }
-__attribute__((noinline)) static unsigned char get(const unsigned char *from) { return *from; }
+WATCHED static unsigned char get(const unsigned char *from) { return *from; }
 
 // ----------------------------------------------------------------- Hopper: barriers, boxes, wgmma
 
@@ -231,8 +237,7 @@ UNWATCHED void host_copies_wait(int pending) {
     mine.count = left;
 }
 
-// (watched: it reads shared memory)
-__attribute__((noinline)) static unsigned short element_of(const unsigned short *row, int at) { return row[at]; }
+WATCHED static unsigned short element_of(const unsigned short *row, int at) { return row[at]; }
 UNWATCHED void host_load_matrices(unsigned (&to)[4], const void *row, bool turned) {
     if (uintptr_t(row) % 16) GEMMLAB_AT.fault("loads a row of a matrix that does not begin on 16 bytes");
     const gemmlab::Given *lanes = gemmlab::trade({{}, {}, row});
