@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -47,9 +48,9 @@ def problems(kernel: gemm.Kernel) -> Iterator[Problem]:
     for signature in kernel.signatures:
         for at, (m, n, k) in enumerate(SHAPES):
             order = ORDERS[at % len(ORDERS)]
-            yield Problem(m, n, k, signature.input, *order)
+            yield Problem(m, n, k, signature.input, op_a=order[0], op_b=order[1])
         for order in ORDERS:
-            yield Problem(67, 70, 73, signature.input, *order, alpha=0.5, beta=-1.0)
+            yield Problem(67, 70, 73, signature.input, order[0], order[1], alpha=0.5, beta=-1.0)
         yield Problem(67, 70, 73, signature.input, strides="padded", epilogue="bias+relu")
         yield Problem(67, 70, 73, signature.input, strides="every-second", epilogue="grad:tanh")
 
@@ -65,7 +66,7 @@ def multiply(names: Iterable[str]) -> None:
         for problem in problems(kernel):
             a, b, c = problem.operands()
             epilogue = problem.make_epilogue()
-            scalars = {"alpha": problem.alpha, "beta": problem.beta, "epilogue": epilogue}
+            scalars: dict[str, Any] = {"alpha": problem.alpha, "beta": problem.beta, "epilogue": epilogue}
             accumulator = accumulator_of(kernel.signature(problem.dtype), problem.dtype)
             right = reference(
                 a, b, c.copy(), **scalars, accumulator=accumulator, multiplies=kernel.multiplies

@@ -50,7 +50,10 @@ def conclude(
             "cold": cell.get("cache") == "cold",
         }  # fmt: skip
         # Against the best that was seen: a ceiling may have had a bad moment, and must not accuse anybody.
-        most = {"bandwidths": best[threads], "peak_flops": max(result.peaks.values(), default=math.nan)}
+        most: dict[str, Any] = {
+            "bandwidths": best[threads],
+            "peak_flops": max(result.peaks.values(), default=math.nan),
+        }
         if on_device := cell.get("device", "cpu") != "cpu":
             l2 = {"L2": gpu["l2_bytes"]} if gpu.get("l2_bytes") else {}
             figures |= {"caches": l2, "threads": 1, "instances": dict.fromkeys(l2, 1)}
