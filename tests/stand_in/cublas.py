@@ -170,6 +170,9 @@ def _gemm(name, handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C,
     a, held_a = _matrix(A, types[0], rows_a, m + k - rows_a, lda)
     b, held_b = _matrix(B, types[1], rows_b, k + n - rows_b, ldb)
     c, held_c = _matrix(C, types[2], m, n, ldc)
+    assert not any(np.shares_memory(c, x) for x in (a, b)), (
+        "C overlaps an operand: what cuBLAS does then is undefined"
+    )
     a, b = (x if op == CUBLAS_OP_N else x.T for x, op in ((a, transa), (b, transb)))
     scale = _read(found, alpha, scalar), _read(found, beta, scalar)
     in_tf32 = tf32 or (tf32 is False and found.math & 15 == TF32_MATH)
