@@ -219,7 +219,7 @@ def test_the_contract_hands_epilogues_to_the_kernel(cupy):
     kernel.__dict__["reason"] = None  # what its probe would have found
     try:
         a, b, c = operands(8, 4, 4)
-        bias = np.zeros(4, np.float32)
+        bias = np.zeros(4, np.float32).view(OnDevice)
         gemm.matmul(a, b, c, kernel=kernel, epilogue=gemm.Epilogue(bias=bias, activation="relu"))
     finally:
         del kernel.__dict__["reason"]
