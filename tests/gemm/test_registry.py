@@ -13,7 +13,8 @@ from gemm.registry import find
 LADDER = [
     "python", "numpy-dot", "numba-ijk", "numba-ikj", "numba-blocked", "numba-micro", "blas", "cblas:openblas",
     "cblas:mkl", "cblas:blis", "cblas:atlas", "cblas:reference", "cblas:numpy", "torch", "cuda-naive",
-    "cuda-coalesced", "cuda-shared", "cuda-tile1d", "cuda-tile2d", "cuda-vectorized", "cuda-warptile", "cublas", "auto",
+    "cuda-coalesced", "cuda-shared", "cuda-tile1d", "cuda-tile2d", "cuda-vectorized", "cuda-warptile",
+    "cuda-tf32", "cuda-bf16", "cuda-fp16", "cublas", "auto",
 ]  # fmt: skip
 
 
@@ -38,9 +39,9 @@ def test_listing_imports_nothing_heavy():
 
 
 def test_every_kernel_takes_both_floats():
-    """float32 and float64 everywhere; only the GPU's own climb is float32's."""
+    """float32 and float64 everywhere; only the GPU's own climb is float32's, and ends in two of 16 bits."""
     for kernel in gemm.kernels():
-        assert kernel.signature("float32")
+        assert kernel.signature("float32") or kernel.name in ("cuda-bf16", "cuda-fp16")
         assert kernel.signature(np.dtype("float64")) or kernel.name.startswith("cuda-")
         assert kernel.signature("int64") is None
 
