@@ -233,7 +233,7 @@ def _usable(training: Training) -> bool:
     for name in names_in(training.kernel):
         outcome = trial.outcome(name)
         if outcome.status != "ok":
-            training.status, training.reason = outcome
+            training.status, training.reason = outcome.status, outcome.reason
     return training.status == "ok"
 
 
