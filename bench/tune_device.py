@@ -27,7 +27,7 @@ from bench.verdicts.descent import SIGNIFICANT, Gain, descend, race
 from gemm.configuration import Unusable
 from gemm.cuda import build, launch, probe, tiles
 from gemm.cuda.product import pack
-from gemm.cuda.rungs import RUNGS, Rung
+from gemm.cuda.rungs import RUNGS, Macros, Rung
 from gemm.kernel import Kernel
 from gemm.problems import Problem
 from gemm.threads import available_cores
@@ -42,7 +42,9 @@ SAMPLE_S, WARM_S = 0.01, 0.3
 # Next to a size are these multiples of it ...
 FACTORS = (0.5, 2.0)
 # ... and what is given to one may be taken from another.
-TRADES = {"BM": ("BN",), "BN": ("BM",), "WM": ("WN",), "WN": ("WM",), "TM": ("TN",), "TN": ("TM",), "BK": ()}
+TRADES = {
+    "BM": ("BN", "BK"), "BN": ("BM", "BK"), "WM": ("WN",), "WN": ("WM",), "TM": ("TN",), "TN": ("TM",),
+}  # fmt: skip
 SEEN = ((4096, 4096, 4096, "nn"), (2048, 2048, 2048, "nn"))
 UNSEEN = (
     (8192, 4096, 4096, "nn"),
@@ -123,6 +125,7 @@ def tune(
         if reason := gemm.find(rung.name).reason:
             raise ValueError(f"{rung.name} cannot be tuned here: {reason}")
     file = None if dry_run else config_files.writable(tiles.FILE, out)
+    before = _before(Path(out).absolute() if out else tiles.FILE.path())
     tuning, progress, began, shown = Tuning(tiles.device()), progress or Silent(), clock(), 0
 
     def told(text: str) -> None:
@@ -137,7 +140,7 @@ def tune(
         for number, rung in enumerate(rungs):
             share = budget_s / len(rungs)
             limits = began + share * (number + SEARCHING), began + share * (number + 1)
-            tuning.found.append(_rung(rung, limits, clock, told))
+            tuning.found.append(_rung(rung, before.get(rung.name), limits, clock, told))
     finally:
         progress.end()
     tuning.seconds = clock() - began
@@ -166,7 +169,8 @@ def neighbours(rung: Rung, name: str, sizes: Tiles) -> list[Tiles]:
             if other in known:
                 found.append(changed | {other: int(known[other] / factor)})
         if name in ("BM", "BN") and f"W{name[1]}" in known:  # a block of other size, of as many warps
-            found.append(changed | {f"W{name[1]}": int(known[f"W{name[1]}"] * factor)})
+            of_warps = {f"W{name[1]}": int(known[f"W{name[1]}"] * factor)}
+            found += [changed | of_warps, changed | of_warps | {"BK": int(known["BK"] / factor)}]
     ordered = [tuple((key, one[key]) for key in rung.tiles) for one in found]
     return [one for one in dict.fromkeys(ordered) if one != sizes and not rung.refused(dict(one))]
 
@@ -190,12 +194,16 @@ class Candidates:
     def sample(self, candidates: Sequence[Tiles]) -> list[dict[str, float]]:
         """One round: seconds of each candidate by problem, in random order. Raises ValueError for a wrong result."""
         self.prepare(candidates)
+        if why := self.refused.get(candidates[0]):
+            raise ValueError(f"{self.rung.name} cannot be tuned here: {why}")
         found: list[dict[str, float]] = [{} for _ in candidates]
         for problem in self.problems:
             turns = [at for at, sizes in enumerate(candidates) if sizes not in self.refused]
             self.random.shuffle(turns)
             for at in turns:
                 call = self._bound(problem, candidates[at])
+                if call is None and at == 0:
+                    raise ValueError(f"{self.rung.name} cannot be tuned here: {self.refused[candidates[0]]}")
                 if call is not None:
                     found[at][str(problem)] = self._time(problem, call)
         return found
@@ -256,14 +264,18 @@ class Candidates:
 
 
 def with_tiles(rung: Rung, sizes: Tiles) -> Kernel:
-    """The rung's kernel with these tile sizes."""
-    return replace(gemm.find(rung.name), bind=partial(launch.bind, rung, sizes=dict(sizes)))
+    """The rung's kernel with these tile sizes; that it can run here is known by now."""
+    return replace(gemm.find(rung.name), bind=partial(launch.bind, rung, sizes=dict(sizes)), probe=None)
 
 
 def _rung(
-    rung: Rung, limits: tuple[float, float], clock: Callable[[], float], told: Callable[[str], None]
-) -> Found:
-    """Search a rung's tile sizes until the first of the limits, and confirm what was found until the second."""
+    rung: Rung, before: Macros | None, limits: tuple[float, float], clock: Callable[[], float],
+    told: Callable[[str], None],
+) -> Found:  # fmt: skip
+    """Search a rung's tile sizes until the first of the limits, and confirm what was found until the second.
+
+    before  what an earlier tuning found: tried first
+    """
     search_until, confirm_until = limits
     start: Tiles = tuple(rung.tiles.items())
     told(f"{rung.name}: compiling")
@@ -276,8 +288,7 @@ def _rung(
         return seen.sample(candidates)
 
     moves = [partial(neighbours, rung, name) for name in rung.tiles]
-    mine = tiles.chosen(rung)
-    first = [tuple((key, mine[key]) for key in rung.tiles)] if dict(start) != dict(mine) else []
+    first = [] if before is None else [tuple((key, before[key]) for key in rung.tiles)]
     best, finished = descend(sample, start, moves, lambda: clock() < search_until, first)
     gain = None
     if best != start:
@@ -287,14 +298,20 @@ def _rung(
         def confirm(candidates: Sequence[Tiles]) -> list[dict[str, float]]:
             return [one | other for one, other in zip(seen.sample(candidates), unseen.sample(candidates))]
 
-        going = partial(_before, clock, confirm_until)
-        gain = race(confirm, start, [best], CONFIRMING, going, SIGNIFICANT).get(best)
+        gain = race(confirm, start, [best], CONFIRMING, lambda: clock() < confirm_until, SIGNIFICANT).get(
+            best
+        )
     kept = best if gain is not None and gain.real else start
     return Found(rung.name, dict(start), dict(kept), gain, len(tried), tuple(seen.refused.values()), finished)
 
 
-def _before(clock: Callable[[], float], until: float) -> bool:
-    return clock() < until
+def _before(file: Path | None) -> dict[str, Macros]:
+    """What an earlier tuning found for this GPU, by rung; {} where that cannot be had."""
+    try:
+        mine = config_files.entries(tiles.FILE, file, tiles.device())[1] if file else None
+        return tiles.tiles_of(mine, file) if file and mine else {}
+    except Unusable:
+        return {}
 
 
 def changes(before: Tiles, after: Tiles) -> str:
@@ -317,11 +334,8 @@ def _architecture() -> str:
 def _write(file: Path, tuning: Tuning) -> bool:
     """Put what was found into the file, whole or not at all; whether anything had to be written."""
     # now: another machine may have written meanwhile
-    kept, mine = config_files.entries(tiles.FILE, file, tuning.device)
-    try:
-        before = dict(tiles.tiles_of(mine, file)) if mine else {}
-    except Unusable:
-        before = {}
+    kept, _ = config_files.entries(tiles.FILE, file, tuning.device)
+    before = _before(file)
     decided = {one.kernel for one in tuning.found}
     sizes = {name: known for name, known in before.items() if name not in decided} | tuning.better
     if sizes == before:

@@ -19,7 +19,9 @@ import numpy as np
 
 import gemm
 from bench.isolation.processes import ROOT, environment
+from bench.timing.device_rules import epilogue_there
 from gemm.correctness import accumulator_of, error_ratio, reference
+from gemm.guards import Twin
 from gemm.problems import Problem
 
 SANITIZER = "compute-sanitizer"
@@ -73,13 +75,24 @@ def multiply(names: Iterable[str]) -> None:
             )
             if problem.beta == 0:
                 c[...] = np.nan
-            gemm.matmul(a, b, c, kernel=kernel, **scalars)
-            ratio = error_ratio(c, right)
+            scalars["epilogue"] = epilogue_there(epilogue)
+            *inputs, into = (there(array) for array in (a, b, c))
+            gemm.matmul(*inputs, into, kernel=kernel, **scalars)
+            ratio = error_ratio(cupy.asnumpy(into), right)
             if not ratio <= kernel.error_constant:
                 sys.stdout.write(
                     f"========= Error: {problem} is wrong by {ratio:.3g} times what rounding allows\n"
                 )
                 sys.stdout.flush()
+
+
+def there(array: np.ndarray) -> Any:
+    """An array on the device: as tight as it is, if it is; else with its strides, in a buffer like its own."""
+    import cupy
+
+    if array.flags.c_contiguous or array.flags.f_contiguous:
+        return cupy.asarray(array)
+    return Twin(array).view
 
 
 def by_kernel(output: str) -> dict[str, list[str]]:

@@ -78,3 +78,16 @@ def test_problems_have_all_orders_edges_and_epilogues(name):
     assert any(problem.beta for problem in found)
     assert any(problem.m % 128 == 0 for problem in found)
     assert any(problem.m % 32 for problem in found)
+
+
+def test_what_runs_under_the_tools_is_right_and_runs_on_the_device(monkeypatch, capsys):
+    """Every problem, epilogues and strides included, on arrays of the device; a wrong result is an error too."""
+    from tests.stand_in import modules
+
+    with modules.installed(gemm.find("cublas")) as cupy:
+        monkeypatch.setattr(cupy.cuda, "set_allocator", lambda pool: None, raising=False)
+        sanitized.multiply(["cublas"])
+        assert capsys.readouterr().out == "gemmlab-sanitized cublas\n"
+        monkeypatch.setattr(sanitized, "error_ratio", lambda c, right: 9.0)
+        sanitized.multiply(["cublas"])
+    assert "is wrong by 9 times" in capsys.readouterr().out

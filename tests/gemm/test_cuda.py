@@ -121,7 +121,6 @@ def test_cupys_major_version_decides_which_nvrtc_is_first(monkeypatch, tmp_path)
 
 def test_the_kernels_fuse_every_epilogue():
     """All that gemm/epilogue.py knows, forward and backward."""
-    inputs = {"cuda-bf16": "bfloat16", "cuda-fp16": "float16"}
     whole = {"beta", "bias", "aux_out"} | set(gemm.epilogue.ACTIVATIONS)
     whole |= {f"grad:{name}" for name in gemm.epilogue.ACTIVATIONS}
     for kernel in gemm.kernels():
