@@ -81,12 +81,13 @@ def cells(
     for kernel in (kernel for kernel in kernels if not peers.is_peer(kernel)):
         with suppress(gemm.KernelUnavailable):  # that becomes a record with the reason
             # files are not for this process to import: in their place, any name does
-            named = renamed(kernel, lambda name: "blas" if trial.file_of(name) else name)
+            any_name = "cublas" if there else "blas"
+            named = renamed(kernel, lambda name: any_name if trial.file_of(name) else name)  # noqa: B023 - now
             if not there:
                 assign(named, [layer.products for layer in network.layers])
                 continue
             for name in names_in(named):
-                if gemm.find(name).device != "cuda" and not trial.file_of(name):
+                if gemm.find(name).device != "cuda":
                     raise ValueError(
                         f"kernel {name!r} multiplies on the CPU and this network lives on the GPU; give kernels of "
                         "the GPU such as cublas or cuda-warptile, or leave --device cuda out"
