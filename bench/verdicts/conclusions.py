@@ -57,7 +57,7 @@ def conclude(
         if on_device := cell.get("device", "cpu") != "cpu":
             l2 = {"L2": gpu["l2_bytes"]} if gpu.get("l2_bytes") else {}
             figures |= {"caches": l2, "threads": 1, "instances": dict.fromkeys(l2, 1)}
-            most["peak_flops"] = most_flops(peak_flops, str(cell.get("arithmetic")), gpu)
+            most["peak_flops"] = most_flops(most["peak_flops"], str(cell.get("arithmetic")), gpu)
             if cell.get("operands") == "host":  # they come over the bus, whose speed nobody measures
                 figures["bandwidths"] = most["bandwidths"] = {}
         if not result.problem:  # of a step bytes are summed over operations that pass them on in a cache
