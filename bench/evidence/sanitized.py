@@ -70,15 +70,15 @@ def multiply(names: Iterable[str]) -> None:
             epilogue = problem.make_epilogue()
             scalars: dict[str, Any] = {"alpha": problem.alpha, "beta": problem.beta, "epilogue": epilogue}
             accumulator = accumulator_of(kernel.signature(problem.dtype), problem.dtype)
-            right = reference(
+            expected = reference(
                 a, b, c.copy(), **scalars, accumulator=accumulator, multiplies=kernel.multiplies
             )
             if problem.beta == 0:
                 c[...] = np.nan
             scalars["epilogue"] = epilogue_there(epilogue)
-            *inputs, into = (there(array) for array in (a, b, c))
-            gemm.matmul(*inputs, into, kernel=kernel, **scalars)
-            ratio = error_ratio(cupy.asnumpy(into), right)
+            left, right, into = (there(array) for array in (a, b, c))
+            gemm.matmul(left, right, into, kernel=kernel, **scalars)
+            ratio = error_ratio(cupy.asnumpy(into), expected)
             if not ratio <= kernel.error_constant:
                 sys.stdout.write(
                     f"========= Error: {problem} is wrong by {ratio:.3g} times what rounding allows\n"
