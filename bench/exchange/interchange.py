@@ -52,7 +52,7 @@ IDENTITY: Columns = {
     "optimizer": (str, "of the network"),
     "lr": (float, "learning rate of the network"),
     "data": (str, "what the operands are drawn from"),
-    "threads": (int, "of the process; 0 on a GPU"),
+    "threads": (int, "of the process"),
     "cache": (str, "hot or cold"),
     "device": (str, "cpu or cuda"),
     "operands": (str, "where a GPU's kernel has its operands: device or host"),
