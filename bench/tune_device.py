@@ -27,7 +27,7 @@ from bench.verdicts.descent import SIGNIFICANT, Gain, descend, race
 from gemm.configuration import Unusable
 from gemm.cuda import build, launch, probe, tiles
 from gemm.cuda.product import pack
-from gemm.cuda.rungs import RUNGS, Macros, Rung
+from gemm.cuda.rungs import LADDER, Macros, Rung, runs
 from gemm.kernel import Kernel
 from gemm.problems import Problem
 from gemm.threads import available_cores
@@ -43,7 +43,8 @@ SAMPLE_S, WARM_S = 0.01, 0.3
 FACTORS = (0.5, 2.0)
 # ... and what is given to one may be taken from another.
 TRADES = {
-    "BM": ("BN", "BK"), "BN": ("BM", "BK"), "WM": ("WN",), "WN": ("WM",), "TM": ("TN",), "TN": ("TM",),
+    "BM": ("BN", "BK", "STAGES"), "BN": ("BM", "BK", "STAGES"),
+    "WM": ("WN",), "WN": ("WM",), "TM": ("TN",), "TN": ("TM",),
 }  # fmt: skip
 SEEN = ((4096, 4096, 4096, "nn"), (2048, 2048, 2048, "nn"))
 UNSEEN = (
@@ -93,9 +94,12 @@ class Tuning:
         }  # fmt: skip
 
 
-def autotuned() -> dict[str, Rung]:
-    """The rungs that have tile sizes to choose: all whose block does more than one element a thread."""
-    return {rung.name: rung for rung in RUNGS if len(rung.tiles) > 1}
+def autotuned() -> dict[str, tuple[Rung, ...]]:
+    """The kernels that have tile sizes to choose: all whose block does more than one element a thread. Some are two
+    rungs, of which a newer GPU takes the faster one where it can."""
+    return {
+        rung.name: (rung, rung.faster) if rung.faster else (rung,) for rung in LADDER if len(rung.tiles) > 1
+    }
 
 
 def tune(
@@ -109,7 +113,7 @@ def tune(
 ) -> Tuning:
     """Search tile sizes for this GPU and write those that beat the ladder's by more than noise.
 
-    kernels   rungs (default: all that are autotuned)
+    kernels   of the ladder (default: all that are autotuned); of each, every rung that this GPU can run is tuned
     budget_s  seconds, about, for all of them
     out       the file (default: where `gemm.cuda.tiles` reads it); other GPUs' entries, and other rungs' sizes, stay
 
@@ -120,10 +124,12 @@ def tune(
         raise ValueError(f"{unknown} has no tile sizes to tune; there are {', '.join(ladder)}")
     if not 0 < budget_s <= LONGEST_S:
         raise ValueError(f"budget = {budget_s:g} must be a number of seconds up to {LONGEST_S:g}")
-    rungs = [ladder[name] for name in kernels] or list(ladder.values())
-    for rung in rungs:
-        if reason := gemm.find(rung.name).reason:
-            raise ValueError(f"{rung.name} cannot be tuned here: {reason}")
+    kernels = kernels or list(ladder)
+    for name in kernels:
+        if reason := gemm.find(name).reason:
+            raise ValueError(f"{name} cannot be tuned here: {reason}")
+    capability = _device().capability
+    rungs = [rung for name in kernels for rung in ladder[name] if runs(rung.since, capability)]
     file = None if dry_run else config_files.writable(tiles.FILE, out)
     before = _before(Path(out).absolute() if out else tiles.FILE.path())
     tuning, progress, began, shown = Tuning(tiles.device()), progress or Silent(), clock(), 0
@@ -169,8 +175,9 @@ def neighbours(rung: Rung, name: str, sizes: Tiles) -> list[Tiles]:
             if other in known:
                 found.append(changed | {other: int(known[other] / factor)})
         if name in ("BM", "BN") and f"W{name[1]}" in known:  # a block of other size, of as many warps
-            of_warps = {f"W{name[1]}": int(known[f"W{name[1]}"] * factor)}
-            found += [changed | of_warps, changed | of_warps | {"BK": int(known["BK"] / factor)}]
+            of_warps = changed | {f"W{name[1]}": int(known[f"W{name[1]}"] * factor)}
+            depth = "BK" if "BK" in known else "STAGES"
+            found += [of_warps, of_warps | {depth: int(known[depth] / factor)}]
     ordered = [tuple((key, one[key]) for key in rung.tiles) for one in found]
     return [one for one in dict.fromkeys(ordered) if one != sizes and not rung.refused(dict(one))]
 
@@ -210,7 +217,7 @@ class Candidates:
 
     def prepare(self, candidates: Sequence[Tiles]) -> None:
         """Compile what is new, on all cores: a second for each variant."""
-        architecture = _architecture()
+        architecture = build.architecture_of(_device().capability)
         wanted = [
             (sizes, self.rung.macros(pack(*self.operands[problem]), dict(sizes)))
             for sizes in dict.fromkeys(candidates)
@@ -246,7 +253,7 @@ class Candidates:
         if not right:
             raise ValueError(
                 f"{self.rung.name} with {_named(sizes)} is wrong at {problem}; "
-                f"`gemmlab check {self.rung.name}` says more"
+                f"`gemmlab check {kernel.name}` says more"
             )
         if problem not in self.loops:
             spent, calls = 0.0, 1
@@ -265,7 +272,8 @@ class Candidates:
 
 def with_tiles(rung: Rung, sizes: Tiles) -> Kernel:
     """The rung's kernel with these tile sizes; that it can run here is known by now."""
-    return replace(gemm.find(rung.name), bind=partial(launch.bind, rung, sizes=dict(sizes)), probe=None)
+    name = next(name for name, rungs in autotuned().items() if rung in rungs)
+    return replace(gemm.find(name), bind=partial(launch.bind, rung, sizes=dict(sizes)), probe=None)
 
 
 def _rung(
@@ -324,11 +332,11 @@ def _named(sizes: Tiles) -> str:
     return " ".join(f"{name}={size}" for name, size in sizes)
 
 
-def _architecture() -> str:
+def _device() -> probe.Device:
     found = probe.device()
     if found is None:
         raise ValueError("there is no CUDA device here")
-    return build.architecture_of(found.capability)
+    return found
 
 
 def _write(file: Path, tuning: Tuning) -> bool:

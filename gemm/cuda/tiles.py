@@ -28,8 +28,13 @@ def chosen(rung: Rung) -> Macros:
 
 def origin(rung: Rung) -> str:
     """Where they are from: "model" (the ladder's own), or twelve hex digits that stand for the file's."""
-    found = tuned().get(rung.name)
-    return "model" if found is None else hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:12]
+    known = tuned()
+    found = [
+        (one.name, sorted(known[one.name].items()))
+        for one in (rung, rung.faster)
+        if one and one.name in known
+    ]
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:12] if found else "model"
 
 
 def device() -> Entry:

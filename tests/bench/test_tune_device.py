@@ -10,7 +10,7 @@ import gemmlab
 from bench import tune_device
 from gemm.cuda import build, launch, probe, tiles
 from gemm.cuda.probe import Device
-from gemm.cuda.rungs import TILE1D, TILE2D, WARPTILE
+from gemm.cuda.rungs import BF16, TF32, TILE1D, TILE2D, WARPTILE
 from tests.bench import device_clock
 from tests.stand_in import memory, modules
 
@@ -30,8 +30,8 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "build", lambda path, macros, architecture: None)
     monkeypatch.setattr(launch, "bind", bind)
     tiles.tuned.cache_clear()
-    rungs = [gemm.find(name) for name in tune_device.autotuned()]
-    with modules.installed(*rungs):
+    kernels = [gemm.find(name) for name in tune_device.autotuned()]
+    with modules.installed(*kernels):
         yield tmp_path / "tuning.json"
     tiles.tuned.cache_clear()
 
@@ -42,10 +42,11 @@ def bind(rung, a, b, c, *, alpha, beta, epilogue=None, sizes=None):
         raise RuntimeError("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch")
 
     def call():
-        far = max(sizes["BK"] / BEST, BEST / sizes["BK"])
+        depth = sizes.get("BK", BEST)
+        far = max(depth / BEST, BEST / depth)
         device_clock.seconds += 1e-3 * far
         c._host[...] = a._host @ b._host
-        if sizes["BK"] == wrong["BK"]:
+        if depth == wrong["BK"]:
             c._host[-1, -1] += 1
 
     return call
@@ -81,6 +82,23 @@ def test_other_rungs_and_other_gpus_keep_theirs(gpu, monkeypatch):
     assert [entry["cpu"]["device"] for entry in json.loads(gpu.read_text())["entries"]] == ["Stand-in"]
 
 
+def test_a_kernel_of_two_rungs_has_both_tuned_where_they_run(gpu, monkeypatch):
+    both = tune_device.tune(["cuda-bf16"], 0.2, dry_run=True)
+    assert [one.kernel for one in both.found] == ["cuda-bf16", "cuda-bf16-hopper"]
+    monkeypatch.setattr(probe, "device", lambda: Device("Another", (8, 0), 4))
+    assert [one.kernel for one in tune_device.tune(["cuda-bf16"], 0.1, dry_run=True).found] == ["cuda-bf16"]
+
+
+def test_where_tile_sizes_are_from_counts_both_rungs_of_a_kernel(monkeypatch):
+    monkeypatch.setattr(tiles, "tuned", dict)
+    assert tiles.origin(BF16) == "model"
+    found = set()
+    for rung in (BF16, BF16.faster):
+        monkeypatch.setattr(tiles, "tuned", lambda rung=rung: {rung.name: rung.tiles})
+        found.add(tiles.origin(BF16))
+    assert len(found | {"model"}) == 3
+
+
 def test_a_dry_run_writes_nothing(gpu):
     assert tune_device.tune(["cuda-tile2d"], 1e3, dry_run=True).better
     assert not gpu.exists()
@@ -95,7 +113,9 @@ def test_a_wrong_candidate_ends_it_with_the_command_that_says_more(gpu, monkeypa
     assert not gpu.exists()
 
 
-@pytest.mark.parametrize("rung", [TILE1D, TILE2D, WARPTILE], ids=lambda rung: rung.name)
+@pytest.mark.parametrize(
+    "rung", [TILE1D, TILE2D, WARPTILE, TF32, BF16, BF16.faster], ids=lambda rung: rung.name
+)
 def test_neighbours_are_no_absurd_sizes_and_each_tile_has_some(rung):
     start = tuple(rung.tiles.items())
     every = {name: tune_device.neighbours(rung, name, start) for name in rung.tiles}

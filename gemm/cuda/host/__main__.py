@@ -7,11 +7,11 @@ import sys
 
 from gemm.conformance import examine
 from gemm.cuda.host import NotCompiled, kernel, reason
-from gemm.cuda.rungs import RUNGS
+from gemm.cuda.rungs import LADDER
 
 
 def main() -> None:
-    ladder = {rung.name: rung for rung in RUNGS}
+    ladder = {rung.name: rung for rung in LADDER}
     asked = argparse.ArgumentParser(
         prog="python -m gemm.cuda.host", description="Check a CUDA kernel on this machine's processor."
     )

@@ -229,6 +229,7 @@ def kernel(
         load=load,
         signatures=rung.signatures,
         fuses=FUSES,
+        multiplies=rung.multiplies,
         probe=compiler.reason,
         rung=rung.rung,
         file=str(rung.path),
