@@ -218,16 +218,17 @@ class Candidates:
     def prepare(self, candidates: Sequence[Tiles]) -> None:
         """Compile what is new, on all cores: a second for each variant."""
         architecture = build.architecture_of(_device().capability)
-        wanted = [
-            (sizes, self.rung.macros(pack(*self.operands[problem]), dict(sizes)))
+        wanted = {
+            tuple(macros.items()): (sizes, macros)  # problems of one order have one variant
             for sizes in dict.fromkeys(candidates)
             for problem in self.problems
             if (problem, sizes, 0) not in self.calls
-        ]
+            for macros in (self.rung.macros(pack(*self.operands[problem]), dict(sizes)),)
+        }
         with ThreadPoolExecutor(available_cores()) as pool:
             jobs = [
                 (sizes, pool.submit(build.build, self.rung.path, macros, architecture))
-                for sizes, macros in wanted
+                for sizes, macros in wanted.values()
             ]
             for sizes, job in jobs:
                 try:

@@ -216,7 +216,15 @@ def integers_agree(a: np.ndarray, b: np.ndarray, c: np.ndarray, seed: int = 0) -
 def selection(
     k: int, n: int, dtype: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A signed selection matrix (k, n): column j holds one +1 or -1, in row `rows[j]`; returns (it, rows, signs).
+    """A signed selection matrix (k, n): column j holds one +1 or -1, in row `rows[j]`; returns (it, rows, signs)."""
+    rows, signs = selected(k, n, dtype, rng)
+    matrix = np.zeros((k, n), named(dtype))
+    matrix[rows, np.arange(n)] = signs
+    return matrix, rows, signs
+
+
+def selected(k: int, n: int, dtype: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and the signs of a selection matrix.
 
     If n >= k every row is selected; else the first, the last, and those beside multiples of 4 to 256.
     """
@@ -227,10 +235,7 @@ def selection(
         rows = rng.permutation(wanted)[:n]
         rows[-1] = k - 1
     rng.shuffle(rows)
-    signs = rng.choice([-1, 1], n).astype(named(dtype))
-    matrix = np.zeros((k, n), named(dtype))
-    matrix[rows, np.arange(n)] = signs
-    return matrix, rows, signs
+    return rows, rng.choice([-1, 1], n).astype(named(dtype))
 
 
 def significand_problems(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -115,6 +116,8 @@ class Crew:
         else:
             folder.mkdir(parents=True)
             self.anew.add(member)
-        # What CuPy compiles for comparing and filling arrays all have in common.
-        found = {"NUMBA_CACHE_DIR": str(folder), "CUPY_CACHE_DIR": str(compiled / "cupy")}
+        # What CuPy compiles for comparing and filling arrays all have in common; with the user's other runs as well,
+        # where the user has named a folder for it: that is half a minute of each run.
+        common = os.environ.get("CUPY_CACHE_DIR") or str(compiled / "cupy")
+        found = {"NUMBA_CACHE_DIR": str(folder), "CUPY_CACHE_DIR": common}
         return found if member.threads else found | {"XDG_CACHE_HOME": str(folder)}  # (gemm.cuda.build)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import gemm
-from gemm.correctness import Reference, selection
+from gemm.correctness import Reference, selected
 from gemm.dtypes import DIGITS, itemsize, named
 from gemm.epilogue import Epilogue
 from gemm.kernel import Kernel
@@ -131,7 +131,7 @@ def _significands(kernel: Kernel, problem: Problem, side: str, seed: int) -> boo
     m, n, k, dtype = problem.m, problem.n, problem.k, problem.dtype
     bits = bits_of(dtype)
     rng = np.random.default_rng([seed, m, n, k])
-    _, picked, signs = selection(k, n if side == "A" else m, "float32", rng)
+    picked, signs = selected(k, n if side == "A" else m, "float32", rng)
     across = np.arange(len(picked))
     turned = np.where(signs < 0, sign_bit(dtype), bits.type(0)).astype(bits)
     ones = cupy.asarray(bits.type(ONE[dtype]) | turned)

@@ -238,11 +238,11 @@ class Product:
         self.problem = Problem.from_record(problem)
         self.loading_s = load(kernel, self.problem)  # before anything else imports it
         self.kernel = gemm.find(kernel)
-        self.a, self.b, self.c0 = self.problem.operands(seed)
+        self.reference_at = reference_at
+        self.a, self.b, self.c0 = self._operands(seed)
         self.c = lay_out(self.c0, strides=self.problem.strides)
         self.rng = np.random.default_rng()
         self.epilogue = self.problem.make_epilogue()
-        self.reference_at = reference_at
         self.cold = cache == "cold"
 
     def open(self, sample_s: float) -> dict[str, Any]:
@@ -327,6 +327,10 @@ class Product:
             "seconds": spent / 1e9 / self.loops,
             "error_ratio": max(ratios),
         } | seen.figures
+
+    def _operands(self, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A, B and the C that is read where beta is not 0."""
+        return self.problem.operands(seed)
 
     def _prepare(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Call:
         return gemm.prepare(a, b, c, kernel=self.kernel, **self._scalars())

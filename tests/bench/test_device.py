@@ -9,9 +9,10 @@ import pytest
 
 from bench.host import gpu
 from bench.plans import device as plans
-from bench.timing import device, device_rules
+from bench.plans.plan import Cell
+from bench.timing import device, device_rules, references
 from bench.timing.subjects import Wrong
-from gemm.guards import OUTSIDE
+from gemm.guards import OUTSIDE, laid_out
 from gemm.problems import Problem, lay_out
 from tests.bench import device_clock, device_kernels
 from tests.stand_in import memory, modules
@@ -105,6 +106,52 @@ def test_a_c_that_is_read_starts_anew(cupy):
     subject = product(alpha=0.5, beta=1.0)
     assert subject.open(0.001)["error_ratio"] <= 1
     assert subject.sample()["error_ratio"] <= 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("orders", ["nn", "tt"])
+def test_operands_that_the_parent_has_kept_are_the_drawn_ones(cupy, monkeypatch, tmp_path, dtype, orders):
+    """Laid out alike, with guards around them; nobody draws."""
+    monkeypatch.setattr(references, "DRAWN", 1)
+    problem = Problem(12, 10, 14, dtype, *orders)
+    cell = Cell("cublas", 0, problem, device="cuda", operands="device")
+    at = references.References(tmp_path, seed=3).path(cell)
+    a, b, _ = problem.operands(3)
+    monkeypatch.setattr(Problem, "operands", None)
+    subject = device.DeviceProduct.__new__(device.DeviceProduct)
+    subject.problem, subject.reference_at = problem, at
+    for kept, drawn in zip(subject._operands(3), (a, b)):
+        np.testing.assert_array_equal(kept, drawn)
+        assert (kept.dtype, kept.strides) == (drawn.dtype, drawn.strides)
+        assert laid_out(kept)
+
+
+def test_references_stay_for_the_next_launch_as_long_as_there_is_room(monkeypatch, tmp_path):
+    kept = references.References(tmp_path, seed=0)
+    cells = [Cell("blas", 1, Problem(8, 8, size)) for size in (1, 2, 3)]
+    first = [kept.path(cell) for cell in cells]
+    assert [kept.path(cell) for cell in cells] == first
+    monkeypatch.setattr(references, "KEPT", 2500)  # two of 1 KiB
+    assert kept.path(Cell("blas", 1, Problem(8, 8, 4))) not in first
+    assert sorted(path.name for path in tmp_path.glob("*-c.npy")) == [
+        "reference-3-c.npy",
+        "reference-4-c.npy",
+    ]
+
+
+def test_a_row_that_another_way_of_rounding_changed_is_judged_by_the_known_reference(cupy, monkeypatch):
+    """The turned row may differ in its last bits; the host does not multiply for it."""
+    subject = product()
+    subject.open(0.001)
+    subject._negate(0, (2,))
+    subject.copies[0].call()
+    c = subject.slots["c"].all[0]
+    c[2] = c[2] * np.float32(1 + 2**-23)
+    monkeypatch.setattr(subject, "_reference", None)
+    assert 0 < subject._verify_row(0, (2,)) <= 1
+    c[2] = c[2] * np.float32(1.01)
+    with pytest.raises(Wrong, match="error ratio"):
+        subject._verify_row(0, (2,))
 
 
 def test_what_an_epilogue_needs_is_on_the_device(cupy):

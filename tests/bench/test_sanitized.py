@@ -2,11 +2,13 @@
 
 import os
 import sys
+from time import monotonic
 
 import pytest
 
 import gemm
 from bench.evidence import sanitized
+from gemm.cuda.probe import Device
 
 MEMCHECK = """========= COMPUTE-SANITIZER
 gemmlab-sanitized cuda-naive
@@ -55,7 +57,7 @@ def test_every_tool_is_run_over_all_kernels(monkeypatch, tmp_path, capsys):
     )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(sanitized.subprocess, "run", without_products(sanitized.subprocess.run))
+    monkeypatch.setattr(sanitized, "run", without_products(sanitized.run))
     monkeypatch.setitem(gemm.find("cuda-naive").__dict__, "reason", None)
     assert sanitized.main(["cuda-naive"]) == 1
     said = capsys.readouterr().out
@@ -64,10 +66,29 @@ def test_every_tool_is_run_over_all_kernels(monkeypatch, tmp_path, capsys):
 
 
 def without_products(run):
-    def only_the_tool(command, **how):
-        return run(command, **how) if command[0].endswith("compute-sanitizer") else None
+    def only_the_tool(command, until):
+        return run(command, until) if command[0].endswith("compute-sanitizer") else ("", 0)
 
     return only_the_tool
+
+
+def test_a_tool_whose_time_runs_out_says_what_it_saw_by_then(tmp_path):
+    told = "import time\nprint('gemmlab-sanitized cuda-naive', flush=True)\ntime.sleep(60)\n"
+    output, code = sanitized.run([sys.executable, "-c", told], monotonic() + 3)
+    assert sanitized.told("racecheck", output, code) == (
+        False, ["racecheck: time ran out at cuda-naive, over 0 kernels before it; no errors by then"],
+    )  # fmt: skip
+
+
+def test_all_that_the_problems_need_is_compiled_once_beforehand(monkeypatch):
+    made = []
+    monkeypatch.setattr(sanitized.probe, "device", lambda: Device("NVIDIA H200", (9, 0), 132))
+    monkeypatch.setattr(
+        sanitized.build, "build", lambda path, macros, architecture: made.append((path, macros))
+    )
+    sanitized.compile_all([gemm.find("cuda-vectorized"), gemm.find("cuda-bf16"), gemm.find("cublas")])
+    assert {path.name for path, _ in made} == {"vectorized.cu", "half.cu", "hopper.cu"}
+    assert len(made) == len({repr(one) for one in made})
 
 
 @pytest.mark.parametrize("name", ["cuda-naive", "cuda-warptile"])
@@ -90,4 +111,16 @@ def test_what_runs_under_the_tools_is_right_and_runs_on_the_device(monkeypatch, 
         assert capsys.readouterr().out == "gemmlab-sanitized cublas\n"
         monkeypatch.setattr(sanitized, "error_ratio", lambda c, right: 9.0)
         sanitized.multiply(["cublas"])
-    assert "is wrong by 9 times" in capsys.readouterr().out
+        assert "is wrong by 9 times" in capsys.readouterr().out
+        monkeypatch.setattr(sanitized, "_ratio", broken)
+        sanitized.multiply(["cublas"])
+    name, error = capsys.readouterr().out.splitlines()
+    assert name == "gemmlab-sanitized cublas"
+    assert sanitized.FOUND.match(error), (
+        "a kernel that raises is told like any other fault, and others have their turn"
+    )
+    assert "raises RuntimeError: misaligned" in error
+
+
+def broken(kernel, problem):
+    raise RuntimeError("misaligned")

@@ -70,6 +70,14 @@ def test_what_is_faster_is_found_and_written_where_the_kernels_read_it(gpu):
     assert len(json.loads(gpu.read_text())["entries"]) == 1
 
 
+def test_problems_that_need_the_same_variant_have_it_compiled_once(gpu, monkeypatch):
+    made = []
+    monkeypatch.setattr(build, "build", lambda path, macros, architecture: made.append(tuple(macros.items())))
+    candidates = tune_device.Candidates(TILE2D, [(40, 36, 50, "nn"), (30, 36, 50, "nn"), (40, 36, 50, "tn")])
+    candidates.prepare([tuple(TILE2D.tiles.items())] * 2)
+    assert len(made) == len(set(made)) == 2
+
+
 def test_other_rungs_and_other_gpus_keep_theirs(gpu, monkeypatch):
     tune_device.tune(["cuda-tile2d"], 1e3)
     monkeypatch.setattr(probe, "device", lambda: Device("Another", (8, 0), 4))
