@@ -78,7 +78,7 @@ class Machine:
                 asked.args[0], asked.grid, asked.block, asked.shared_mem, seed=self.seed
             )
             return
-        words = asked.args[0]
+        words = asked.args[0].view(mlp.cuda.WORDS)
         words["at"][15] = list(mlp.cuda.FUNCTIONS).index(asked.name)
         # A function may touch device memory, and no other: an address on the host is a stray.
         allocated = [
