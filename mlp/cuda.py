@@ -186,6 +186,9 @@ FUNCTIONS = {
     ),
     "take_rows": Function("moves.cu", _each(lambda x, which, out, count, width: count * width)),
     "add_bias": Function("elements.cu", _each(lambda z, bias, rows, width: rows * width)),
+    "bias_activation": Function(
+        "elements.cu", _each(lambda z, bias, kept, y, rows, width, function: rows * width)
+    ),
     "activation": Function("elements.cu", _each(lambda z, y, count, function: count)),
     "activation_backward": Function("elements.cu", _each(lambda g, y, count, function: count)),
     "hold": Function("updates.cu", _each(lambda *_: 1)),
