@@ -72,6 +72,12 @@ def bind(f: Activation, phase: str, z: Array, y: Array, dz: Array) -> Call:
     return blocked(f.forward, z, y) if phase == "forward" else blocked(f.backward, dz, z)
 
 
+def bind_with_bias(f: Activation, sums: Array, bias: Array, z: Array, y: Array) -> Call:
+    """The call z <- sums + bias (where f' is taken from that), y <- f(sums + bias), in one pass on a GPU."""
+    kept = z if f.from_z else 0
+    return native.call("bias_activation", y.dtype, sums, bias, kept, y, *y.shape, FUNCTIONS[f.name])
+
+
 def initial_variance(f: Activation, inputs: int, outputs: int) -> float:
     """Of the weights of a layer before f.
 

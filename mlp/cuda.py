@@ -58,15 +58,17 @@ def call(name: str, dtype: np.dtype, *arguments: Any) -> Launch:
 class Launch:
     """A launch on the current stream. `keeps` must live as long: what the words point at."""
 
-    __slots__ = ("_arguments", "_grid", "_kernel", "keeps")
+    __slots__ = ("_arguments", "_grid", "_kernel", "_words", "keeps")
 
     def __init__(self, kernel: Any, grid: Grid, words: Array, keeps: Any = None) -> None:
-        self._kernel, self._grid, self._arguments, self.keeps = kernel, grid, (words,), keeps
+        self._kernel, self._grid, self._words, self.keeps = kernel, grid, words, keeps
+        # as bytes without names: CuPy asks for the array's description in each launch, which takes fields 10 us
+        self._arguments = (words.view(f"V{WORDS.itemsize}"),)
 
     def change(self, words: Mapping[int, int]) -> None:
         """Other words from the next launch on."""
         for at, word in words.items():
-            self._arguments[0]["at"][at] = word
+            self._words["at"][at] = word
 
     def __call__(self) -> None:
         self._kernel(self._grid, (THREADS, 1, 1), self._arguments)
@@ -184,6 +186,9 @@ FUNCTIONS = {
     ),
     "take_rows": Function("moves.cu", _each(lambda x, which, out, count, width: count * width)),
     "add_bias": Function("elements.cu", _each(lambda z, bias, rows, width: rows * width)),
+    "bias_activation": Function(
+        "elements.cu", _each(lambda z, bias, kept, y, rows, width, function: rows * width)
+    ),
     "activation": Function("elements.cu", _each(lambda z, y, count, function: count)),
     "activation_backward": Function("elements.cu", _each(lambda g, y, count, function: count)),
     "hold": Function("updates.cu", _each(lambda *_: 1)),

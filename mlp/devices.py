@@ -77,6 +77,10 @@ def host(array: Any) -> np.ndarray:
         return array
     import cupy
 
+    if low(
+        array.dtype
+    ):  # a view of other strides is copied by a function, and for bfloat16 that wants CUDA's headers
+        return cupy.asnumpy(array.view(np.uint16)).view(array.dtype)
     return cupy.asnumpy(array)
 
 

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from gemm.dtypes import named
+from gemm.dtypes import low, named
 from mlp.activations import activation as activation_of
 from mlp.architectures import Architecture, architecture
 from mlp.assignment import Spec, assign
@@ -226,7 +226,7 @@ class MLP:
         if dz.shape != (plan.batch, self.widths[-1]):
             wanted = (plan.batch, self.widths[-1])
             raise ValueError(f"dz has shape {dz.shape}; the last forward pass gave outputs of shape {wanted}")
-        if dz.dtype.kind not in "fiub":
+        if dz.dtype.kind not in "fiub" and not low(dz.dtype):
             raise ValueError(f"dz is {dz.dtype}; the network takes real numbers")
         plan.backward(dz)
         return self._copies()
@@ -273,7 +273,7 @@ class MLP:
         if x.ndim != 2 or x.shape[1] != self.widths[0] or not len(x):
             wanted = f"a batch of rows, (batch, {self.widths[0]})"
             raise ValueError(f"x has shape {x.shape}; the network {self.arch} takes {wanted}")
-        if x.dtype.kind not in "fiub":
+        if x.dtype.kind not in "fiub" and not low(x.dtype):
             raise ValueError(f"x is {x.dtype}; the network takes real numbers")
         return x
 

@@ -2,6 +2,7 @@
 
     emit   layers, loss and optimizer say which operations they need      a static list
     fuse   operations join the product beside them, where its kernel can  a shorter list
+           (on a GPU bias and activation join each other where it cannot)
     bind   every operation becomes a call on buffers allocated here       products by gemm.prepare
     chain  neighbouring calls of native code become one (gemm.program)
 
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from gemm.program import Call, chain
+from mlp.activations import SOFTMAX
 from mlp.assignment import Assignment
 from mlp.devices import CPU, Device, computed, write
 from mlp.graph import Replayed
@@ -89,6 +91,10 @@ def fuse(
             step[z.id] = fused(z, step.pop(f"{l}.bias"), step.pop(activated.id), traffic=traffic)
         elif "bias" in takes:
             step[z.id] = fused(z, step.pop(f"{l}.bias"), traffic=size * layer.bias.size)
+        elif kernels.of(z).device == "cuda" and activated and activated.shape == z.shape and f is not SOFTMAX:
+            bias = step[f"{l}.bias"]  # one pass over Z for both
+            traffic = size * z.shape[0] * z.shape[1] * f.from_z
+            step[bias.id] = fused(bias, step.pop(activated.id), traffic=traffic)
         below, dx = step.get(f"{l - 1}.activation'"), step.get(f"{l}.dX")
         if below and dx and not layer.lowering[1]:  # else dX is not yet what the layer below gets
             numbers = dx.shape[0] * dx.shape[1]

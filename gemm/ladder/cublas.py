@@ -13,8 +13,9 @@ float16 and bfloat16 are summed in float32, also where the library splits k (by 
 Written from CuPy 14.2's sources and cuBLAS's documentation, and not yet run on a GPU.
 """
 
+import ctypes
 import os
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -126,12 +127,37 @@ def _launch(arguments, kept=()):
             cublas.setMathMode(handle, wanted)
         if pointers != cublas.CUBLAS_POINTER_MODE_HOST:
             cublas.setPointerMode(handle, cublas.CUBLAS_POINTER_MODE_HOST)
-        cublas.gemmEx(handle, *arguments)
+        try:
+            cublas.gemmEx(handle, *arguments)
+        except NotImplementedError:  # the stream is being captured: CuPy calls no cuBLAS then
+            _capture(handle, arguments)
     finally:  # the handle is also that of the caller's own CuPy
         if math != wanted:
             cublas.setMathMode(handle, math)
         if pointers != cublas.CUBLAS_POINTER_MODE_HOST:
             cublas.setPointerMode(handle, pointers)
+
+
+def _capture(handle, arguments):
+    """gemmEx on a stream that is being captured as a graph, which cuBLAS takes: into the library without CuPy."""
+    import cupy
+    from cupy_backends.cuda.libs import cublas
+
+    library = _library(cublas.getVersion(handle) // 10_000)
+    status = library.cublasSetStream_v2(handle, cupy.cuda.get_current_stream().ptr)
+    status = status or library.cublasGemmEx(handle, *arguments)
+    if status != 0:
+        raise RuntimeError(f"cuBLAS refuses a product on a stream that is being captured: status {status}")
+
+
+@cache
+def _library(major):
+    """The library that CuPy has loaded, by its name."""
+    library = ctypes.CDLL(f"libcublas.so.{major}")
+    i, p = ctypes.c_int, ctypes.c_void_p
+    library.cublasSetStream_v2.argtypes = [p, p]
+    library.cublasGemmEx.argtypes = [p, i, i, i, i, i, p, p, i, i, p, i, i, p, p, i, i, i, i]
+    return library
 
 
 KERNEL = Kernel(

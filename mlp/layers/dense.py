@@ -23,7 +23,7 @@ import numpy as np
 
 from gemm.epilogue import Activation, Epilogue
 from mlp import native
-from mlp.activations import bind, initial_variance
+from mlp.activations import bind, bind_with_bias, initial_variance
 from mlp.assignment import Assignment
 from mlp.blocks import normal
 from mlp.devices import Device, on_gpu
@@ -192,6 +192,8 @@ class Dense:
             return together(*(optimizer.bind(p, g) for p, g in pairs if g is not None))
         if operation.op == "bias":
             sums = self._sums(at)
+            if "activation" in operation.parts:
+                return bind_with_bias(self.activation, sums, self.bias, at.z, at.y)
             if on_gpu(sums):
                 return native.call("add_bias", sums.dtype, sums, self.bias, *sums.shape)
             return partial(np.add, sums, self.bias, sums)

@@ -42,9 +42,13 @@ def test_rows_are_every_operation_and_add_up_to_the_step(machine):
     assert timeline.read() == (0.0, {}, {})  # and it may begin anew
 
 
-@pytest.mark.parametrize("kernel", ["cublas", "cuda-naive,2=cublas"])
-def test_a_step_on_a_device_is_verified_timed_and_told_by_operation(machine, kernel):
-    subject = DeviceStep(kernel, MODEL, 0)
+@pytest.mark.parametrize(
+    ("kernel", "dtype"), [("cublas", "float32"), ("cublas", "bfloat16"), ("cuda-naive,2=cublas", "float32")]
+)
+def test_a_step_on_a_device_is_verified_timed_and_told_by_operation(machine, kernel, dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    subject = DeviceStep(kernel, MODEL | {"dtype": dtype}, 0)
     opened = subject.open(0.001)
     assert opened["loops"] >= 1
     assert 0 < opened["error_ratio"] <= 1

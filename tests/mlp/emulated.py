@@ -12,9 +12,10 @@ import gemm
 import mlp.cuda
 from gemm.cuda import build, launch
 from gemm.cuda.host.emulator import Emulated, Memory
+from gemm.ladder import cublas as cublas_kernel
 from mlp import devices
+from tests.stand_in import cublas, modules
 from tests.stand_in import memory as device_memory
-from tests.stand_in import modules
 
 ALL = Path(__file__).parent / "functions.cu"
 # Two rungs of the ladder, one with tiles in shared memory, and what CuPy's stand-in multiplies itself.
@@ -56,10 +57,12 @@ class Machine:
             raise RuntimeError("cannot capture on the default (legacy) stream")
         assert device_memory.get_current_stream() == stream, "what is launched meanwhile goes elsewhere"
         self._work = []
+        cublas.capturing.add(stream.ptr)
         device_memory.QUEUE.launch = lambda work, seconds=None: self._work.append(work)
 
     def end_capture(self, stream):
         del device_memory.QUEUE.launch
+        cublas.capturing.discard(stream.ptr)
         self.captured += 1
         work, self._work = self._work, None
 
@@ -78,7 +81,7 @@ class Machine:
                 asked.args[0], asked.grid, asked.block, asked.shared_mem, seed=self.seed
             )
             return
-        words = asked.args[0]
+        words = asked.args[0].view(mlp.cuda.WORDS)
         words["at"][15] = list(mlp.cuda.FUNCTIONS).index(asked.name)
         # A function may touch device memory, and no other: an address on the host is a stray.
         allocated = [
@@ -96,6 +99,7 @@ def gpu(monkeypatch):
         for cached in (devices._cuda, mlp.cuda.kernel, mlp.cuda._module, launch._loaded):
             cached.cache_clear()
         monkeypatch.setattr(build, "build", machine.build)
+        monkeypatch.setattr(cublas_kernel, "_library", lambda major: cublas.Library)
         monkeypatch.setattr(modules, "on_launch", machine.launch)
         monkeypatch.setattr(
             modules.sys.modules["cupyx"],

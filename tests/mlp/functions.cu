@@ -22,13 +22,14 @@ extern "C" __global__ void gemm(const Words words) {
     case 11: return transpose(words);
     case 12: return take_rows(words);
     case 13: return add_bias(words);
-    case 14: return activation(words);
-    case 15: return activation_backward(words);
-    case 16: return hold(words);
-    case 17: return sgd(words);
-    case 18: return momentum(words);
-    case 19: return adagrad(words);
-    case 20: return rmsprop(words);
-    case 21: return adam(words);
+    case 14: return bias_activation(words);
+    case 15: return activation(words);
+    case 16: return activation_backward(words);
+    case 17: return hold(words);
+    case 18: return sgd(words);
+    case 19: return momentum(words);
+    case 20: return adagrad(words);
+    case 21: return rmsprop(words);
+    case 22: return adam(words);
     }
 }

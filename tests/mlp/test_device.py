@@ -9,6 +9,7 @@ import pytest
 import gemm
 import mlp
 from gemm.cuda import host
+from gemm.ladder import cublas
 from mlp import checkpoint, devices
 from tests.mlp.emulated import gpu
 from tests.stand_in import memory as device_memory
@@ -175,10 +176,11 @@ def test_a_copy_and_a_pickle_go_on_as_the_model_does(machine):
         np.testing.assert_array_equal(curve(other, 2), right)
 
 
+@pytest.mark.parametrize("kernel", ["cublas", "cuda-naive"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_step_as_one_graph_learns_the_same_and_follows_a_learning_rate(machine, optimizer):
+def test_a_step_as_one_graph_learns_the_same_and_follows_a_learning_rate(machine, optimizer, kernel):
     models = [
-        mlp.MLP([6, 5, 3], device="cuda", kernel="cuda-naive", optimizer=optimizer, graph=graph)
+        mlp.MLP([6, 5, 3], device="cuda", kernel=kernel, optimizer=optimizer, graph=graph)
         for graph in (False, True)
     ]
     for lr in (0.1, 0.05):
@@ -188,6 +190,17 @@ def test_a_step_as_one_graph_learns_the_same_and_follows_a_learning_rate(machine
         np.testing.assert_array_equal(found, right)
     sgd = optimizer == "sgd"  # whose learning rate is in the products, by value
     assert machine.captured == 1 + sgd
+
+
+def test_a_step_that_cannot_be_captured_is_launched_call_by_call(machine, monkeypatch):
+    def refused(major):
+        raise OSError("libcublas.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(cublas, "_library", refused)
+    model = mlp.MLP([6, 5, 3], device="cuda", graph=True)
+    with pytest.warns(RuntimeWarning, match="this step cannot be captured as a graph: libcublas"):
+        found = curve(model)
+    np.testing.assert_array_equal(found, curve(mlp.MLP([6, 5, 3], device="cuda")))
 
 
 def test_a_recorder_sees_every_operation_and_the_step_is_the_same(machine):

@@ -12,6 +12,8 @@ pytestmark = pytest.mark.skipif(host.reason() is not None, reason=str(host.reaso
 RNG = np.random.default_rng(0)
 # One row, one column, just beside a warp, a block, a tree's halves; many rows of few, few of many.
 SHAPES = [(1, 1), (1, 10), (7, 1), (33, 10), (256, 3), (5, 257), (31, 33), (700, 2), (300, 40)]
+# And rows that begin on 16 bytes.
+WIDTHS = [*SHAPES, (3, 8), (40, 264)]
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
 
 
@@ -142,12 +144,41 @@ def test_activations_and_their_derivatives_are_the_hosts(machine, dtype, name):
     agree(*results, dtype, scale=8)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_bias_is_added_to_every_row(machine, dtype, shape):
+@pytest.mark.parametrize("shape", WIDTHS)
+def test_the_bias_is_added_to_every_row(machine, monkeypatch, dtype, shape):
+    monkeypatch.setattr(cuda, "MOST", 3)  # blocks: threads have several turns
     z, b = RNG.standard_normal(shape).astype(dtype), RNG.standard_normal(shape[1]).astype(dtype)
     on_device = there(z)
     native.call("add_bias", dtype, on_device, there(b), *shape)()
     np.testing.assert_array_equal(devices.host(on_device), z + b)
+
+
+@pytest.mark.parametrize("shape", [(33, 10), (5, 257), (40, 264)])
+@pytest.mark.parametrize("name", ["relu", "tanh", "gelu"])
+def test_bias_and_activation_are_one_pass(machine, monkeypatch, dtype, name, shape):
+    monkeypatch.setattr(cuda, "MOST", 3)
+    f = ACTIVATIONS[name]
+    sums, b = RNG.standard_normal(shape).astype(dtype), RNG.standard_normal(shape[1]).astype(dtype)
+    z, y = there(sums), there(np.full(shape, np.nan, dtype))
+    activations.bind_with_bias(f, z, there(b), z, y)()
+    right = np.empty_like(sums)
+    f.forward(sums + b, right)
+    agree([devices.host(y)], [right], dtype, scale=8)
+    np.testing.assert_array_equal(devices.host(z), sums + b if f.from_z else sums)
+    assert machine.launches == ["bias_activation"]
+
+
+@pytest.mark.parametrize("apart", [0, 1])
+def test_activations_of_whole_packs_and_of_arrays_that_begin_beside_one(machine, monkeypatch, dtype, apart):
+    monkeypatch.setattr(cuda, "MOST", 2)
+    z, g = (RNG.standard_normal(8192).astype(dtype) for _ in range(2))
+    own = there(np.concatenate([np.zeros(apart, dtype), z]))[apart:]
+    gradient = there(np.concatenate([np.zeros(apart, dtype), g]))[apart:]
+    relu = ACTIVATIONS["relu"]
+    activations.bind(relu, "forward", own[None], own[None], gradient[None])()
+    activations.bind(relu, "backward", own[None], own[None], gradient[None])()
+    np.testing.assert_array_equal(devices.host(own), np.maximum(z, 0))
+    np.testing.assert_array_equal(devices.host(gradient), g * (z > 0))
 
 
 WINDOWS = [

@@ -42,6 +42,7 @@ class _Handle:
 
 
 _handles, _numbers = {}, itertools.count(0xCB1A5)
+capturing = set()  # streams on which CuPy refuses to call cuBLAS
 calls = []  # of every product: (name, transa, transb, m, n, k, lda, ldb, ldc), for a test that wants to know
 
 
@@ -92,10 +93,25 @@ def getStream(handle):
 
 
 def setStream(handle, stream):
+    if stream in capturing:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     _of(handle).stream = stream
 
 
+class Library:
+    """libcublas itself, by ctypes: it does not know which stream is CuPy's current one."""
+
+    cublasSetStream_v2 = staticmethod(lambda handle, stream: setattr(_of(handle), "stream", stream) or 0)
+
+    @staticmethod
+    def cublasGemmEx(handle, *arguments):
+        assert _of(handle).stream == get_current_stream().ptr, "this product goes to another stream"
+        _gemm_ex(handle, *arguments)
+        return 0
+
+
 def sgemm(handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
+    setStream(handle, get_current_stream().ptr)
     types = ("float32",) * 3
     _gemm(
         "sgemm", handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc, types, "float32", False
@@ -103,13 +119,19 @@ def sgemm(handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
 
 
 def dgemm(handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
+    setStream(handle, get_current_stream().ptr)
     types = ("float64",) * 3
     _gemm(
         "dgemm", handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc, types, "float64", False
     )
 
 
-def gemmEx(
+def gemmEx(handle, *arguments):
+    setStream(handle, get_current_stream().ptr)  # as CuPy's bindings do before every call
+    _gemm_ex(handle, *arguments)
+
+
+def _gemm_ex(
     handle,
     transa,
     transb,
@@ -155,7 +177,6 @@ def gemmEx(
 def _gemm(name, handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc, types, scalar, tf32):
     """C <- alpha op(A) op(B) + beta C, by columns. tf32: asked for, left to the math mode (False), forbidden (None)."""
     found = _of(handle)
-    found.stream = get_current_stream().ptr  # as CuPy's bindings do before every call
     for number in (handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
         if type(number) is not int:
             raise TypeError(
