@@ -24,6 +24,8 @@ from gemm.kernel import FLOATS, HALVES, Kernel
 
 # cublasMath_t: the default, and reductions in the compute type (CuPy 14.2 has no name for the second).
 DEFAULT_MATH, WHOLE_REDUCTIONS = 0, 16
+# cudaDataType (CuPy 13 has no name for bfloat16's).
+TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 LARGEST = 2**31 - 1  # of a leading dimension
 
 
@@ -77,7 +79,6 @@ def leading(x):
 
 def _types(dtype, tf32):
     """cudaDataType and cublasComputeType_t of a dtype, and the dtype of alpha and beta."""
-    from cupy.cuda import runtime
     from cupy_backends.cuda.libs import cublas
 
     single = cublas.CUBLAS_COMPUTE_32F
@@ -85,12 +86,9 @@ def _types(dtype, tf32):
         single = cublas.CUBLAS_COMPUTE_32F_FAST_TF32
     elif dtype == "float32" and os.environ.get("NVIDIA_TF32_OVERRIDE", "0") != "0":
         single = cublas.CUBLAS_COMPUTE_32F_PEDANTIC
-    return {
-        "float32": (runtime.CUDA_R_32F, single, np.float32),
-        "float64": (runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F, np.float64),
-        "float16": (runtime.CUDA_R_16F, single, np.float32),
-        "bfloat16": (runtime.CUDA_R_16BF, single, np.float32),
-    }[dtype]
+    if dtype == "float64":
+        return TYPES[dtype], cublas.CUBLAS_COMPUTE_64F, np.float64
+    return TYPES[dtype], single, np.float32
 
 
 def _arguments(a, b, c, scalars, kinds):

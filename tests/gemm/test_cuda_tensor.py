@@ -354,6 +354,24 @@ def test_alpha_beta_and_epilogues(rung, parts):
 
 
 @needs_a_compiler
+@pytest.mark.parametrize("rung", [BF16, HOPPER], ids=lambda rung: rung.name)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"alpha": 0.5},
+        {"beta": 2.0},
+        {"epilogue": {"bias": 1}},
+        {"epilogue": {"aux_out": 1}},
+        {"epilogue": {"activation": "relu"}},
+        {"epilogue": {"grad_of": "relu", "aux_in": 1}},
+    ],
+    ids=lambda asked: next(iter(asked.get("epilogue", asked))),
+)
+def test_whole_tiles_have_a_shorter_end_only_where_nothing_but_alpha_is_asked_for(rung, asked):
+    assert exact(rung, 128, 256, 72, **asked)
+
+
+@needs_a_compiler
 @pytest.mark.parametrize("tiles", [{"STAGES": 2}, {"BN": 128, "STAGES": 3}], ids=str)
 def test_a_persistent_block_takes_tile_after_tile(tiles):
     assert exact(HOPPER, 300, 520, 200, tiles=tiles, processors=2)
@@ -415,6 +433,13 @@ MISTAKES = {
     "a slot released too early": (HOPPER, "hopper.cu", "if (step > 0) release(before);", "release(slot.at);"),
     "a wrong parity": (HOPPER, "hopper.cu", "slot.parity ^ 1", "slot.parity"),
     "bytes that never come": (HOPPER, "hopper.cu", "A_BYTES + B_BYTES);", "A_BYTES + B_BYTES + 16);"),
+    "a short end over the edge": (HOPPER, "run.cuh", "p.m - row >= ROWS", "p.m - row >= 1"),
+    "a pair turned round": (
+        HOPPER,
+        "half.cuh",
+        "Half(first).bits | unsigned(Half(second)",
+        "Half(second).bits | unsigned(Half(first)",
+    ),
     "columns traded wrongly": (HOPPER, "run.cuh", "upper ? low : high, bit", "upper ? high : low, bit"),
 }
 

@@ -173,7 +173,7 @@ class MemoryPool:
 _pool = MemoryPool()
 runtime = Module(
     "cupy_backends.cuda.api.runtime",
-    CUDARuntimeError=CUDARuntimeError, CUDA_R_32F=0, CUDA_R_64F=1, CUDA_R_16F=2, CUDA_R_16BF=14, streamLegacy=1,
+    CUDARuntimeError=CUDARuntimeError, CUDA_R_32F=0, CUDA_R_64F=1, CUDA_R_16F=2, streamLegacy=1,
     is_hip=False,
     getDeviceCount=lambda: 1, getDevice=lambda: 0, setDevice=Device,
     getDeviceProperties=lambda device: dict(PROPERTIES),

@@ -117,7 +117,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) gemm(const Product<Half, H
     }
 
     const InRuns runs = in_runs<8>(p);
+    const bool scaled = only_scaled<BM, BN>(p, runs, row, column);
 #pragma unroll
     for (int i = 0; i < WM / 16; ++i)
-        finish_warp<WN>(p, runs, row + warp_row + i * 16, column + warp_column, sum[i], lane);
+        finish_warp<WN>(p, runs, scaled, row + warp_row + i * 16, column + warp_column, sum[i], lane);
 }

@@ -43,3 +43,8 @@ struct float16 {
 };
 
 static_assert(sizeof(bfloat16) == 2 && sizeof(float16) == 2, "an element is 16 bits");
+
+// Two of them, the first in the lower half.
+template <typename Half> __host__ __device__ inline unsigned pair(float first, float second) {
+    return Half(first).bits | unsigned(Half(second).bits) << 16;
+}

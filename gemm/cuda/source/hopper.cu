@@ -166,7 +166,8 @@ gemm(const __grid_constant__ Arguments given) {
         };
 
         for (int i = first; i < tiles; i += clusters) {
-            float sum[BN / 8][4];
+            // (The first wgmma does not read the zeros. Compilers before 12.9 need them: else each wgmma waits for the one before.)
+            float sum[BN / 8][4] = {};
             int before = 0;
             for (int step = 0; step < steps; ++step, slot.next()) {
                 wait(&full[slot.at], slot.parity);
@@ -186,8 +187,9 @@ gemm(const __grid_constant__ Arguments given) {
             release(before);
 
             At tile = raster(i, high, wide, BAND / CLUSTER);
-            const int row = (tile.row * CLUSTER + rank) * BM + consumer * 64 + warp * 16;
-            finish_warp<BN>(p, runs, row, tile.column * BN, sum, lane);
+            const int row = (tile.row * CLUSTER + rank) * BM, column = tile.column * BN;
+            const bool scaled = only_scaled<BM, BN>(p, runs, row, column);
+            finish_warp<BN>(p, runs, scaled, row + consumer * 64 + warp * 16, column, sum, lane);
         }
     }
     if (CLUSTER > 1) cluster_sync();  // nobody leaves while another may still write into its shared memory

@@ -92,7 +92,9 @@ __device__ inline void finish_run(const Product<In, Out> &p, const InRuns &in_ru
 //     lane 1: 02 10 18 26    ->    08 10 12 14
 //     lane 2: 04 12 20 28          16 18 20 22
 //     lane 3: 06 14 22 30          24 26 28 30
-__device__ inline void trade(float (&x)[8], int lane) {
+//
+// A pair is PARTS numbers: two floats, or both columns in one.
+template <int PARTS, typename T> __device__ inline void trade(T (&x)[4 * PARTS], int lane) {
 #pragma unroll
     for (int bit = 1; bit <= 2; bit *= 2) {
         bool upper = lane & bit;
@@ -100,19 +102,45 @@ __device__ inline void trade(float (&x)[8], int lane) {
         for (int j = 0; j < 4; ++j) {
             if (j & bit) continue;
 #pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                float &low = x[2 * j + i], &high = x[2 * (j + bit) + i];
-                float got = from_lane(upper ? low : high, bit);
+            for (int i = 0; i < PARTS; ++i) {
+                T &low = x[PARTS * j + i], &high = x[PARTS * (j + bit) + i];
+                T got = from_lane(upper ? low : high, bit);
                 (upper ? low : high) = got;
             }
         }
     }
 }
 
-// A warp's C of 16 x N as mma and wgmma leave it, of 16-bit elements: eight columns to a lane, then finished.
+// Whether a block's C of ROWS x COLUMNS is alpha times the sums and nothing else, all of it inside a C in runs of 8. For such a
+// tile finish_run would ask a dozen questions, and jump over what it does not need, for every eight columns.
+template <int ROWS, int COLUMNS, typename In, typename Out>
+__device__ inline bool only_scaled(const Product<In, Out> &p, const InRuns &in_runs, int row, int column) {
+    const int function = FUNCTION < 0 ? p.function : FUNCTION;
+    const bool plain = function == IDENTITY && p.beta == 0 && !p.from && !p.bias && !p.kept;
+    return plain && in_runs.c && p.m - row >= ROWS && p.n - column >= COLUMNS;
+}
+
+// A warp's C of 16 x N as mma and wgmma leave it, of 16-bit elements: eight columns to a lane, then finished. `scaled` is what
+// only_scaled says of the block.
 template <int N, typename In, typename Out>
-__device__ inline void finish_warp(const Product<In, Out> &p, const InRuns &in_runs, int row, int column, const float (&sum)[N / 8][4], int lane) {
+__device__ inline void finish_warp(const Product<In, Out> &p, const InRuns &in_runs, bool scaled, int row, int column, const float (&sum)[N / 8][4], int lane) {
     static_assert(N % 32 == 0, "four lanes share 32 columns");
+    if (scaled) {
+        Out *c = p.c + (row + lane / 4) * p.c_row + column + 8 * (lane % 4);
+#pragma unroll
+        for (int j = 0; j < N / 8; j += 4) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                Run<4, unsigned> pairs;  // rounded first: half as much to trade
+#pragma unroll
+                for (int i = 0; i < 4; ++i)
+                    pairs.at[i] = pair<Out>(p.alpha * sum[j + i][2 * half], p.alpha * sum[j + i][2 * half + 1]);
+                trade<1>(pairs.at, lane);
+                *reinterpret_cast<Run<4, unsigned> *>(c + 8 * half * p.c_row + 8 * j) = pairs;
+            }
+        }
+        return;
+    }
 #pragma unroll
     for (int j = 0; j < N / 8; j += 4) {
 #pragma unroll
@@ -120,7 +148,7 @@ __device__ inline void finish_warp(const Product<In, Out> &p, const InRuns &in_r
             float x[8];
 #pragma unroll
             for (int i = 0; i < 8; ++i) x[i] = sum[j + i / 2][2 * half + i % 2];
-            trade(x, lane);
+            trade<2>(x, lane);
             finish_run<8>(p, in_runs, row + lane / 4 + 8 * half, column + 8 * j + 8 * (lane % 4), x);
         }
     }

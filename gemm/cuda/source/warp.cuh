@@ -79,3 +79,5 @@ float from_lane(float x, int bits);
 inline int uniform(int x) { return x; }
 
 #endif
+
+__device__ inline unsigned from_lane(unsigned x, int bits) { return bits_of(from_lane(float_of(x), bits)); }
