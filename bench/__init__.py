@@ -80,6 +80,7 @@ def sweep(
     groups: Mapping[str, Sequence[Any]] | None = None,
     suite: str | None = None,
     cache: Sequence[str] | str | None = None,
+    operands: Sequence[str] | str | None = None,
     data: Sequence[str] | str | None = None,
     batch: Sequence[int] | int | None = None,
     alpha: float | None = None,
@@ -94,11 +95,12 @@ def sweep(
     sizes     n of square products, or ranges: "64:4096:*2", "100:1000:+100"
     shapes    (m, n, k), or text: "784x512x128", with ranges and an order and a batch of their own: "64x64x64 tn *16"
     dtypes    default: float32
-    threads   counts, or "all", the default: all cores of this process
+    threads   counts, or "all", the default: all cores of this process; of no meaning to kernels on a GPU
     orders    nn (the default), tn, nt, tt: operands stored transposed and handed over as views
     groups    name -> sizes and shapes: the rows of a table that `compare` makes of the run
     suite     a named sweep (bench/plans/suites/), whose axes and settings stand wherever none are given here
-    cache     "hot" (the default), "cold": operands evicted before every call
+    cache     "hot" (the default), "cold": operands evicted before every call; on a GPU cold is the default
+    operands  of kernels on a GPU: "device" (the default), "host": NumPy arrays, taken there and back in every call
     data      kinds: normal (the default), uniform, integers, zeros, significands, denormals, wide
     batch     products in a stack that one call multiplies (1)
     alpha, beta  C <- alpha A B + beta C (1 and 0)
@@ -112,8 +114,8 @@ def sweep(
 
     given = {
         "kernels": kernels, "sizes": sizes, "shapes": shapes, "dtypes": dtypes, "threads": threads,
-        "orders": orders, "groups": groups, "suite": suite, "cache": cache, "data": data, "batch": batch,
-        "alpha": alpha, "beta": beta,
+        "orders": orders, "groups": groups, "suite": suite, "cache": cache, "operands": operands, "data": data,
+        "batch": batch, "alpha": alpha, "beta": beta,
     }  # fmt: skip
     chosen = axes.make_sweep(given, "sweep")
     settings = axes.settings_over(axes.suite_settings(suite, "sweep"), settings, "sweep")
@@ -136,7 +138,7 @@ def profile(
 
     arch      widths, inputs first: [784, 512, 512, 10] or "784-512-512-10"
     kernels   names or mappings (`blas,1=numba-ikj,*.dW=python`), timed in turn
-    model     activation, loss, optimizer, lr, dtype, data ("random", "digits" or a folder of IDX files)
+    model     activation, loss, optimizer, lr, dtype, data ("random", "digits" or a folder of IDX files), device
     settings  as of `sweep`; a sample is 0.1 s of steps, because rows are means and means need many
 
     Raises ValueError, gemm.UnknownKernel, RunError.

@@ -77,13 +77,24 @@ def register(
             str | None,
             typer.Option(help="Shapes m x n x k, ranges too, as 128x512x784 or '64:256:*2x10x512 tn *16'."),
         ] = None,
-        dtypes: Annotated[str | None, typer.Option(help="float32, float64 or both.")] = None,
+        dtypes: Annotated[
+            str | None, typer.Option(help="float32, float64; some kernels take float16 and bfloat16.")
+        ] = None,
         orders: Annotated[
             str | None, typer.Option(help="nn, tn, nt, tt: which operands are transposed views.")
         ] = None,
         threads: Threads = None,
         cache: Annotated[
-            str | None, typer.Option(help="hot, cold or both; cold: operands evicted before every call.")
+            str | None,
+            typer.Option(
+                help="hot, cold or both; cold: operands evicted before every call (on a GPU the default)."
+            ),
+        ] = None,
+        operands: Annotated[
+            str | None,
+            typer.Option(
+                help="Of kernels on a GPU: device (default), host (NumPy arrays, taken there and back)."
+            ),
         ] = None,
         data: Annotated[
             str | None,
@@ -111,8 +122,8 @@ def register(
         """
         axes = {
             "kernels": kernels, "suite": suite, "sizes": sizes, "shapes": shapes, "dtypes": dtypes,
-            "orders": orders, "threads": threads, "cache": cache, "data": data, "batch": batch,
-            "alpha": alpha, "beta": beta,
+            "orders": orders, "threads": threads, "cache": cache, "operands": operands, "data": data,
+            "batch": batch, "alpha": alpha, "beta": beta,
         }  # fmt: skip
         limits = {"launches": launches, "rounds": rounds, "cell_s": cell_seconds, "budget_s": budget}
         if resume:
@@ -141,6 +152,7 @@ def register(
         optimizer: Annotated[str, typer.Option()] = "sgd",
         dtype: Annotated[str, typer.Option()] = "float32",
         data: Annotated[str, typer.Option(help="random, digits, or a folder of IDX files.")] = "random",
+        device: Annotated[str, typer.Option(help="cpu, or cuda: where the network lives.")] = "cpu",
         threads: Annotated[int | None, typer.Option(help="Threads (default: all cores).")] = None,
         precision: Precision = None,
         launches: Launches = None,
@@ -155,11 +167,11 @@ def register(
         from bench.timing.progress import live
 
         run = bench.profile(
-            arch, batch, kernel or ["blas"], threads=threads, out=out, progress=live(),
+            arch, batch, kernel or [USUAL_KERNELS.get(device, "blas")], threads=threads, out=out, progress=live(),
             settings=chosen_settings(
                 precision or "quick", {"launches": launches, "rounds": rounds, "cell_s": cell_seconds}
             ),
-            activation=activation, loss=loss, optimizer=optimizer, dtype=dtype, data=data,
+            activation=activation, loss=loss, optimizer=optimizer, dtype=dtype, data=data, device=device,
         )  # fmt: skip
         _print_run(run, show, as_json)
 
@@ -187,6 +199,7 @@ def register(
             typer.Option(help="Of the learning rate: cosine, step:every=10,gamma=0.1, ... (mlp.schedules)."),
         ] = "constant",
         dtype: Annotated[str, typer.Option()] = "float32",
+        device: Annotated[str, typer.Option(help="cpu, or cuda: where the network lives.")] = "cpu",
         seed: Annotated[int, typer.Option()] = 0,
         validation: Annotated[
             float, typer.Option(help="Share of the training examples that is held out, as 0.1.")
@@ -215,7 +228,8 @@ def register(
     ) -> None:
         """Train a network on real data with any kernel: the same learning, another clock."""
         settings = {
-            "epochs": epochs, "batch": batch, "kernels": kernel or ["blas"], "activation": activation,
+            "epochs": epochs, "batch": batch, "kernels": kernel or [USUAL_KERNELS.get(device, "blas")],
+            "activation": activation, "device": device,
             "loss": loss, "optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "schedule": schedule,
             "dtype": dtype, "seed": seed, "validation": validation, "checkpoint": checkpoint, "resume": resume,
             "threads": threads, "stopping": train_command.stopping(patience, min_delta, watch),
@@ -254,6 +268,10 @@ def register(
     def machine(as_json: Json = False) -> None:
         """This machine, and what it can do at most: measured now."""
         _machine(as_json)
+
+
+# Who multiplies where nobody is named.
+USUAL_KERNELS = {"cpu": "blas", "cuda": "cublas"}
 
 
 def split(text: str | None) -> list[str] | None:

@@ -155,6 +155,8 @@ def _products(
             continue
         if trial.file_of(result.kernel) or result.kernel == AUTO:
             continue  # a student's file is tried, not relied on
+        if result.cell.get("device", "cpu") != "cpu":
+            continue  # `auto` multiplies where host arrays are
         if wanted is not None and result.kernel not in wanted:
             continue
         shape = (p["m"], p["n"], p["k"], p.get("op_a", "n") + p.get("op_b", "n"))

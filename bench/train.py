@@ -25,6 +25,7 @@ from bench.peers import is_peer
 from bench.plans import network
 from bench.plans.plan import Cell, check_memory, frozen, names_in, unfrozen
 from bench.records import SCHEMA, TRAININGS, Interrupted, Line, RunError, not_over_records, now, write_json
+from gemm.threads import available_cores
 from mlp.mistakes import positive, whole
 
 # Seconds that a worker may take for an answer: a turn is half a second, or one step if that takes longer.
@@ -145,6 +146,7 @@ def train(
     weight_decay: float = 0.0,
     schedule: str = "constant",
     dtype: str = "float32",
+    device: str = "cpu",
     seed: int = 0,
     validation: float = 0.0,
     stopping: mlp.EarlyStopping | None = None,
@@ -160,6 +162,7 @@ def train(
     kernels  names, mappings or `file.py:function`
     lr       default: the optimizer's own
     threads  default: all cores
+    device   "cpu", or "cuda": where the network lives
 
     schedule, validation, stopping, checkpoint and resume are mlp.fit's.
 
@@ -176,7 +179,7 @@ def train(
         raise ValueError(f"{peers[0]} is a step in another library, which gemmlab times and does not train")
     epochs, batch, seed = positive("epochs", epochs), positive("batch", batch), whole("seed", seed, 0)
     mlp.schedule(schedule)
-    names = {"activation": activation, "loss": loss, "optimizer": optimizer, "dtype": dtype}
+    names = {"activation": activation, "loss": loss, "optimizer": optimizer, "dtype": dtype, "device": device}
     own = mlp.optimizer(optimizer, lr, weight_decay)
     cells = network.cells(shape.parts, batch, kernels, threads, lr=own.lr, **names)
     described = {
@@ -208,7 +211,7 @@ def _in_turn(trainings: list[Training], request: Line, watcher: Watcher) -> None
     try:
         for at, training in enumerate(trainings):
             if _usable(training):
-                workers[at] = Worker(training.cell.threads)
+                workers[at] = Worker(training.cell.threads or available_cores())
                 workers[at].tell(do="hello", ceiling=False)
         going = list(workers)
         for at in workers:
@@ -233,7 +236,7 @@ def _usable(training: Training) -> bool:
     for name in names_in(training.kernel):
         outcome = trial.outcome(name)
         if outcome.status != "ok":
-            training.status, training.reason = outcome
+            training.status, training.reason = outcome.status, outcome.reason
     return training.status == "ok"
 
 

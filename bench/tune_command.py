@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,15 +29,31 @@ def register(app: typer.Typer) -> None:
         forget: Annotated[
             bool, typer.Option("--forget", help="Remove this processor's entry from the file.")
         ] = False,
-        device: Annotated[str, typer.Option(help="cpu.")] = "cpu",
+        device: Annotated[str, typer.Option(help="cpu, or cuda: tile sizes of the cuda-* kernels.")] = "cpu",
+        kernels: Annotated[
+            str | None, typer.Option(help="Of --device cuda: which kernels, comma between (default: all).")
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     ) -> None:
-        """Block sizes of numba-micro for this machine: searched, and written where the kernel reads them.
+        """Block sizes of numba-micro for this machine, or tile sizes of a GPU's kernels.
+
+        They are searched, and written where the kernels read them.
 
         The search starts from the sizes that a model makes of the caches, and keeps what is faster by more than noise.
         """
-        if device != "cpu":
-            raise ValueError(f"--device {device}: only the block sizes of cpu are tuned; leave --device out")
+        if device not in ("cpu", "cuda"):
+            raise ValueError(
+                f"--device {device}: tuned are cpu (block sizes) and cuda (tile sizes); give one of them"
+            )
+        if device == "cuda":
+            if dtypes is not None:
+                raise ValueError("--dtypes is of the CPU's block sizes; with --device cuda give --kernels")
+            if forget and (kernels, budget, dry_run) != (None, None, False):
+                raise ValueError("--forget removes the entry and tunes nothing; leave the other flags out")
+            _on_device(kernels, budget, out, dry_run, forget, as_json)
+            return
+        if kernels is not None:
+            raise ValueError("--kernels is of --device cuda; the CPU's block sizes are numba-micro's alone")
         if forget and (dtypes, budget, dry_run) != (None, None, False):
             raise ValueError("--forget removes the entry and tunes nothing; leave the other flags out")
         if forget:
@@ -93,6 +109,45 @@ def outcome(found: Tuning, out: Path | None, dry_run: bool) -> str:
     return f"{said}: {found.written}" + (
         "" if read else f" (numba-micro reads it with {tuning.FILE.variable}={out})"
     )
+
+
+def _on_device(
+    kernels: str | None, budget: float | None, out: Path | None, dry_run: bool, forget: bool, as_json: bool
+) -> None:
+    from bench import tune_device
+    from bench.commands import split
+    from bench.timing.progress import live
+    from gemm.cuda import tiles
+
+    if forget:
+        gone = tune_device.forget(out)
+        if as_json:
+            typer.echo(json.dumps({"removed": gone}, indent=2))
+        else:
+            typer.echo("removed this GPU's entry" if gone else "there is no entry for this GPU")
+        return
+    seconds = tune_device.BUDGET_S if budget is None else budget
+    found = tune_device.tune(split(kernels) or (), seconds, out, dry_run=dry_run, progress=live())
+    if as_json:
+        typer.echo(json.dumps(finite(found.record()), indent=2, allow_nan=False))
+        return
+    for one in found.found:
+        sizes = " ".join(f"{name}={size}" for name, size in one.tuned.items())
+        typer.echo(f"{one.kernel:16}{sizes}{'' if one.tuned == one.ladder else '  *'}")
+        more = "" if one.finished else "; the budget ended the search"
+        typer.echo(f"{'':16}{one.tried} tried, {len(one.refused)} cannot run: {_gained(one)}{more}")
+    read = out is None or found.written == tiles.FILE.path()
+    where = f"written to {found.written}" + ("" if read else f" (read with {tiles.FILE.variable}={out})")
+    typer.echo(where if found.written else "nothing was written")
+
+
+def _gained(one: Any) -> str:
+    if one.gain is None:
+        return "nothing beats the ladder's"
+    ratio, (shape, least) = one.gain.ratio, one.gain.worst
+    told = f"{_percent(ratio.value)} ({_percent(ratio.low)} to {_percent(ratio.high)}), "
+    told += f"the least {_percent(least)} on {shape}"
+    return told if one.tuned != one.ladder else f"{told}: not kept, within noise or some shape pays for it"
 
 
 def _forget(out: Path | None, as_json: bool) -> None:

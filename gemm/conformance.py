@@ -21,15 +21,19 @@ from gemm import contract
 from gemm.correctness import (
     accumulator_of,
     error_ratio,
+    exact_product,
     exactly,
     reference,
     significand_problems,
 )
 from gemm.diagnosis import explain, explain_precision, special_values
 from gemm.drawn import Drawn, Failure, draw, judge, shrink
-from gemm.guards import OUTSIDE, Guards
+from gemm.dtypes import EVERY as DTYPES
+from gemm.dtypes import is_here, named
+from gemm.epilogue import Epilogue
+from gemm.guards import OUTSIDE, Guards, Twin, laid_out
 from gemm.kernel import Kernel
-from gemm.problems import Problem, lay_out
+from gemm.problems import STRIDES, Problem, lay_out
 from gemm.registry import get
 
 Progress = Callable[[str, str], None]
@@ -46,12 +50,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an examination found: the faults (none: it passed), the problems tried, the largest error ratio."""
+    """What an examination found: the faults (none: it passed), the problems tried, the largest error ratio.
+
+    dtypes  of the problems: the kernel's, but for bfloat16 where ml_dtypes is not installed
+    """
 
     kernel: str
     faults: tuple[Fault, ...]
     problems: int
     error_ratio: float
+    dtypes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -92,7 +100,9 @@ def examine(
             faults.append(wrong.fault)
             if len(faults) == most or wrong.fault.sentence == OUTSIDE:
                 break  # (memory is damaged: what followed would mean nothing)
-    return Verdict(examiner.kernel.name, tuple(faults), examiner.count, examiner.worst)
+    return Verdict(
+        examiner.kernel.name, tuple(faults), examiner.count, examiner.worst, tuple(examiner.dtypes)
+    )
 
 
 def _name(trial: Any) -> str:
@@ -110,36 +120,73 @@ class _Examiner:
     def __init__(self, kernel: Kernel, progress: Progress) -> None:
         self.kernel, self.progress = kernel, progress
         self.count, self.worst = 0, 0.0
-        self.dtypes = [d for d in ("float32", "float64") if kernel.signature(d)]
-        self.quick = kernel.name not in SLOW
+        takes = [dtype for dtype in DTYPES if kernel.signature(dtype)]
+        self.dtypes = [dtype for dtype in takes if is_here(dtype)]
+        if not self.dtypes:
+            named(takes[0] if takes else kernel.signatures[0].input)  # says which package is missing
+            raise ValueError(
+                f"kernel {kernel.name!r} takes none of {', '.join(DTYPES)}: there is no rule for it"
+            )
+        self.quick = kernel.name not in SLOW and not kernel.name.endswith(HOST)
+        # Where operands are put: on the host; or on the device, so many numbers behind an aligned address.
+        self.shift: int | None = None
 
     def run(
         self, problem: Problem, a: np.ndarray, b: np.ndarray, c: np.ndarray, rule: str = "contract"
     ) -> np.ndarray:
         """The product into c, after which a, b and everything around c must be as before."""
+        if self.shift is not None:
+            a, b = (x if laid_out(x) else lay_out(x) for x in (a, b))
         guards = Guards(a, b, c)
         try:
             epilogue = problem.make_epilogue()
+            multiply = self._multiply if self.shift is None else partial(self._multiply_there, self.shift)
             with np.errstate(all="ignore"):
-                contract.matmul(
-                    a, b, c, kernel=self.kernel, alpha=problem.alpha, beta=problem.beta, epilogue=epilogue
-                )
+                multiply(problem, a, b, c, epilogue)
         except Exception as error:
             raise _Wrong(rule, problem, f"raises {type(error).__name__}: {error}") from error
         if broken := guards.broken():
             raise _Wrong("contract", problem, broken)
         return c
 
+    def _multiply(self, problem: Problem, a: Any, b: Any, c: Any, epilogue: Epilogue | None) -> None:
+        contract.matmul(
+            a, b, c, kernel=self.kernel, alpha=problem.alpha, beta=problem.beta, epilogue=epilogue
+        )
+
+    def _multiply_there(
+        self,
+        shift: int,
+        problem: Problem,
+        a: np.ndarray,
+        b: np.ndarray,
+        c: np.ndarray,
+        epilogue: Epilogue | None,
+    ) -> None:
+        """On the device, with all that lies around the operands; which then comes back, whatever it has become."""
+        import cupy
+
+        twins = [Twin(x, shift) for x in (a, b, c)]
+        if epilogue is not None:
+            own = {name: getattr(epilogue, name) for name in ("bias", "aux_out", "aux_in")}
+            epilogue = replace(
+                epilogue, **{name: cupy.asarray(x) for name, x in own.items() if x is not None}
+            )
+        there = [twin.view for twin in twins]
+        self._multiply(problem, there[0], there[1], there[2], epilogue)
+        for twin in twins:
+            twin.back()
+
     def exact(self, problem: Problem, seed: int = 0) -> None:
         """Rule 2 on one problem."""
         problem = replace(problem, data="integers")
-        a, b, c0 = problem.operands(seed)
-        expected = problem.alpha * (a.astype(np.float64) @ b.astype(np.float64))
+        a, b, c0 = problem.operands(seed, self.kernel.digits)
+        expected = problem.alpha * exact_product(a, b)
         c = lay_out(c0, strides=problem.strides)
         if problem.beta == 0:
             c[...] = np.nan  # must not survive
         else:
-            expected += problem.beta * c0
+            expected += problem.beta * c0.astype(np.float64)
         self.run(problem, a, b, c, "exact")
         if not exactly(c, expected):
             again = self._with_zeros(problem, a, b) if problem.beta == 0 else None
@@ -156,21 +203,21 @@ class _Examiner:
         signature = self.kernel.signature(problem.dtype)
         right = reference(
             a, b, c0, alpha=problem.alpha, beta=problem.beta, epilogue=problem.make_epilogue(),
-            accumulator=accumulator_of(signature, problem.dtype),
+            accumulator=accumulator_of(signature, problem.dtype), multiplies=self.kernel.multiplies,
         )  # fmt: skip
         self.run(problem, a, b, c, "rounding")
         ratio = error_ratio(c, right)
         if ratio > self.kernel.error_constant:
-            cause = explain_precision(a, b, c, right.c, problem)
+            cause = explain_precision(a, b, c, right.c, problem, self.kernel.digits)
             raise _Wrong("rounding", problem, f"is off by {ratio:.3g} times what rounding allows{cause}")
         self.worst = max(self.worst, ratio)
 
     def significands(self, problem: Problem, seed: int = 0) -> None:
         """Rule 3 on one problem, from both sides."""
-        for side, a, b, expected in significand_problems(problem, seed):
+        for side, a, b, expected in significand_problems(problem, seed, self.kernel.digits):
             c = self.run(problem, a, b, _guarded(problem, np.nan), "full significands")
             if not exactly(c, expected):
-                cause = explain_precision(a, b, c, expected, problem)
+                cause = explain_precision(a, b, c, expected, problem, self.kernel.digits)
                 raise _Wrong(
                     "full significands",
                     problem,
@@ -180,13 +227,14 @@ class _Examiner:
 
 def _guarded(problem: Problem, value: float) -> np.ndarray:
     """A C full of `value`, with guards around it."""
-    return lay_out(np.full((problem.m, problem.n), value, problem.dtype), strides=problem.strides)
+    return lay_out(np.full((problem.m, problem.n), value, named(problem.dtype)), strides=problem.strides)
 
 
 # The trials: each yields the problems that it tries, before it tries them.
 
 # Kernels that would take minutes over the large problem again and again, and have no threads of their own.
 SLOW = ("python", "numpy-dot")
+HOST = "@host"  # CUDA sources on the CPU (gemm.cuda.host)
 SMALL = (
     (2, 3, 4),
     (4, 4, 4),
@@ -226,7 +274,7 @@ def _layouts(on: _Examiner) -> Iterator[Problem]:
     for dtype in on.dtypes:
         for strides in ("contiguous", "padded", "every-second", "reversed"):
             for op_a, op_b in (("n", "n"), ("t", "n"), ("n", "t"), ("t", "t")):
-                for m, n, k in ((6, 6, 6), (19, 35, 26), (70, 9, 41)):
+                for m, n, k in ((6, 6, 6), (19, 35, 26), (70, 9, 41), (24, 32, 16)):
                     for alpha, beta in ((1.0, 0.0), (2.0, 3.0)):
                         problem = Problem(m, n, k, dtype, op_a, op_b, strides, alpha, beta)
                         yield problem
@@ -238,12 +286,12 @@ def _layouts(on: _Examiner) -> Iterator[Problem]:
 
 def _columns_of_c(on: _Examiner, problem: Problem) -> None:
     """C itself transposed, and A and B broadcast from one row (stride 0)."""
-    a, b, _ = replace(problem, data="integers").operands()
+    a, b, _ = replace(problem, data="integers").operands(digits=on.kernel.digits)
     c = lay_out(np.zeros((problem.m, problem.n), a.dtype), "t", fill=np.nan)
-    if not exactly(on.run(problem, a, b, c), a @ b):
+    if not exactly(on.run(problem, a, b, c), exact_product(a, b)):
         raise _Wrong("exact", problem, "is wrong when C is stored by columns: C's strides are not respected")
     a0, b0 = np.broadcast_to(a[:1], a.shape), np.broadcast_to(b[:, :1], b.shape)
-    if not exactly(on.run(problem, a0, b0, _guarded(problem, 0.0)), a0 @ b0):
+    if not exactly(on.run(problem, a0, b0, _guarded(problem, 0.0)), exact_product(a0, b0)):
         raise _Wrong("exact", problem, "is wrong for broadcast operands (a stride of 0)")
 
 
@@ -342,8 +390,9 @@ def _not_numbers(on: _Examiner) -> Iterator[Problem]:
 
 
 def _same_special(c: np.ndarray, expected: np.ndarray) -> bool:
+    c = c.astype(np.float64)
     nan, inf = np.isnan(expected), np.isinf(expected)
-    same_inf = np.array_equal(c[inf], expected[inf].astype(c.dtype))
+    same_inf = np.array_equal(c[inf], expected[inf])
     return bool(np.array_equal(np.isnan(c), nan) and np.array_equal(np.isinf(c), inf) and same_inf)
 
 
@@ -355,9 +404,9 @@ def _again(on: _Examiner) -> Iterator[Problem]:
             yield problem
             a, b, c = problem.operands()
             for time in range(4):
-                new_a, new_b, _ = problem.operands(seed=time)
+                new_a, new_b, _ = problem.operands(time, on.kernel.digits)
                 a[...], b[...], c[...] = new_a, new_b, np.nan
-                if not exactly(on.run(problem, a, b, c), new_a @ new_b):
+                if not exactly(on.run(problem, a, b, c), exact_product(new_a, new_b)):
                     which = "the first time" if time <= 1 else f"the first {time} times"
                     raise _Wrong(
                         "exact",
@@ -380,7 +429,7 @@ def _deterministic(on: _Examiner, problem: Problem) -> None:
 
 
 def _at_once(on: _Examiner) -> Iterator[Problem]:
-    if on.kernel.device != "cpu":
+    if on.kernel.device not in ("cpu", "cuda"):
         return
     problems = [Problem(48, 37, 52, on.dtypes[0], data="integers")]
     if on.quick:
@@ -398,13 +447,47 @@ def _at_once(on: _Examiner) -> Iterator[Problem]:
 
 
 def _right_repeatedly(on: _Examiner, problem: Problem, seed: int) -> bool:
-    a, b, c = problem.operands(seed)
+    a, b, c = problem.operands(seed, on.kernel.digits)
     for _ in range(4):
         c[...] = np.nan
         contract.matmul(a, b, c, kernel=on.kernel)
-        if not exactly(c, a @ b):
+        if not exactly(c, exact_product(a, b)):
             return False
     return True
+
+
+def _on_the_device(on: _Examiner) -> Iterator[Problem]:
+    """Operands that live there, at aligned addresses and others, with guards around them there."""
+    if on.kernel.device != "cuda":
+        return
+    try:
+        for on.shift in (0, 1):
+            for dtype in on.dtypes:
+                for strides in STRIDES:
+                    for op_a, op_b in (("n", "n"), ("t", "n"), ("n", "t"), ("t", "t")):
+                        for m, n, k, alpha, beta in ((19, 35, 26, 1.0, 0.0), (64, 48, 32, 2.0, 3.0)):
+                            problem = Problem(m, n, k, dtype, op_a, op_b, strides, alpha, beta)
+                            yield problem
+                            on.exact(problem)
+                for m, n, k in ((1, 1, 1), (1, 33, 7), (33, 1, 7), (129, 127, 130), (128, 128, 64)):
+                    problem = Problem(m, n, k, dtype)
+                    yield problem
+                    on.exact(problem)
+                    on.significands(problem)
+                for epilogue in (
+                    "bias+relu",
+                    "bias+gelu",
+                    "tanh",
+                    "sigmoid",
+                    "grad:tanh",
+                    "grad:gelu",
+                    "grad:leaky-relu",
+                ):
+                    problem = Problem(17, 33, 9, dtype, epilogue=epilogue)
+                    yield problem
+                    on.rounding(problem)
+    finally:
+        on.shift = None
 
 
 FORK_SECONDS = 30
@@ -415,7 +498,7 @@ def _after_fork(on: _Examiner) -> Iterator[Problem]:
         return
     problem = large(on.dtypes[0]) if on.quick else Problem(48, 37, 52, on.dtypes[0], data="integers")
     yield problem
-    a, b, c = problem.operands()
+    a, b, c = problem.operands(digits=on.kernel.digits)
     on.run(problem, a, b, c)  # if it has pools, they exist by now
     with warnings.catch_warnings():  # Python 3.12 warns of what is put to the test here
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -425,7 +508,7 @@ def _after_fork(on: _Examiner) -> Iterator[Problem]:
         try:
             c[...] = np.nan
             contract.matmul(a, b, c, kernel=on.kernel)
-            os._exit(0 if exactly(c, a @ b) else 1)
+            os._exit(0 if exactly(c, exact_product(a, b)) else 1)
         finally:
             os._exit(2)
     _, status = os.waitpid(child, 0)
@@ -447,9 +530,7 @@ def _at_random(on: _Examiner, count: int, seed: int) -> Iterator[Drawn]:
         for number in range(count):
             if number % IN_A_ROW == 0:
                 set_threads(THREADS[number // IN_A_ROW % len(THREADS)])
-            drawn = draw(seed, number)
-            if drawn.dtype not in on.dtypes:
-                continue
+            drawn = draw(seed, number, on.dtypes)
             yield drawn
             found = judge(on.kernel, drawn)
             if isinstance(found, Failure):
@@ -473,6 +554,7 @@ TRIALS: tuple[Callable[[_Examiner], Iterator[Problem]], ...] = (
     _rounding,
     _not_numbers,
     _epilogues,
+    _on_the_device,
     _at_once,
     _after_fork,
 )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gemm import epilogue as epilogues
+from gemm.dtypes import accumulator, low, named
 from gemm.epilogue import Epilogue
 from gemm.kernel import Kernel
 from gemm.registry import get, kernels
@@ -44,10 +45,11 @@ def matmul(
     b         (..., k, n), or (k,); the leading dimensions broadcast against a's
     out       (..., m, n): C, of the result's dtype or one that the result casts to; needed where beta != 0
     kernel    a name of `gemm.kernels()`, a path `file.py:function`, or a Kernel
-    alpha, beta  are rounded to the operands' dtype, as BLAS takes them
+    alpha, beta  are rounded to the operands' dtype, as BLAS takes them (of 16 bits, to that of the sums: float32)
     epilogue  what is done to C afterwards (2-D operands only)
 
-    float32 and float64 promote as in NumPy. Returns C (a scalar for two vectors), on the operands' device.
+    float32 and float64 promote as in NumPy; float16 and bfloat16 (ml_dtypes') where the kernel takes them.
+    Returns C (a scalar for two vectors), on the operands' device.
 
     Raises ValueError for shapes that do not fit, TypeError for dtypes that the kernel does not take, for a
     mix of host and device arrays and for an `out` that cannot hold the result; UnknownKernel;
@@ -119,13 +121,15 @@ def _bind(
     shape = _result_shape(a.shape, b.shape)
     kernel = resolved(kernel, a, b)
     dtype = _result_dtype(a, b, kernel)
-    on_device = [hasattr(x, "__cuda_array_interface__") for x in (a, b, out)]
-    if any(on_device) and not all(on_device):
-        where = ", ".join(
-            f"{x} on the {'GPU' if d else 'host'}" for x, d in zip(("a", "b", "out"), on_device)
-        )
+    on_device = _on_device(a)
+    places = {"a": a, "b": b, "out": out}
+    if epilogue is not None:
+        own = {"bias": epilogue.bias, "aux_out": epilogue.aux_out, "aux_in": epilogue.aux_in}
+        places |= {f"the epilogue's {name}": x for name, x in own.items() if x is not None}
+    if any(_on_device(x) != on_device for x in places.values()):
+        where = ", ".join(f"{name} on the {'GPU' if _on_device(x) else 'host'}" for name, x in places.items())
         raise TypeError(f"operands must live in one place: {where}")
-    if any(on_device) and kernel.device == "cpu":
+    if on_device and kernel.device == "cpu":
         raise TypeError(f"kernel {kernel.name!r} multiplies on the CPU and the operands are on the GPU")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, the product of {a.shape} and {b.shape} has {shape}")
@@ -137,21 +141,19 @@ def _bind(
         if len(shape) != 2:
             raise ValueError(f"an epilogue needs 2-D operands, these have shapes {a.shape} and {b.shape}")
         epilogue.check(*shape, dtype)
-        own = (epilogue.bias, epilogue.aux_out, epilogue.aux_in)
-        if any(x is not None and np.may_share_memory(x, out) for x in own):
+        if any(x is not None and _may_share(x, out) for x in own.values()):
             raise ValueError("an array of the epilogue shares memory with out; give it memory of its own")
         kept = epilogue.aux_out
         if kept is not None and not getattr(kept.flags, "writeable", True):
             raise ValueError("epilogue aux_out is read-only; give an array that can be written")
-        if kept is not None and any(
-            np.may_share_memory(kept, x) for x in (a, b, epilogue.bias) if x is not None
-        ):
+        if kept is not None and any(_may_share(kept, x) for x in (a, b, epilogue.bias) if x is not None):
             raise ValueError(
                 "epilogue aux_out shares memory with a, b or the bias; give it memory of its own"
             )
 
-    alpha, beta = (float(dtype.type(scalar)) for scalar in (alpha, beta))  # as sgemm and dgemm take them
-    if kernel.device == "cuda" and not any(on_device):
+    scalar = _scalar(kernel, dtype)  # as sgemm, dgemm and gemmEx take them
+    alpha, beta = (float(scalar(x)) for x in (alpha, beta))
+    if kernel.device == "cuda" and not on_device:
         return _through_device(a, b, out, kernel, alpha, beta, epilogue)
 
     before: list[Call] = []
@@ -223,10 +225,12 @@ def _in_rows(c: Any) -> bool:
 
 
 def _scale(c: Any, beta: float) -> None:
-    if beta == 0:
-        c[...] = 0
-    else:
-        with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        if beta == 0:
+            c[...] = 0
+        elif low(c.dtype):
+            c[...] = c.astype(np.float32) * np.float32(beta)
+        else:
             np.multiply(c, beta, out=c)
 
 
@@ -283,14 +287,30 @@ def _result_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 def _result_dtype(a: Any, b: Any, kernel: Kernel) -> np.dtype:
     """The dtype of the result; TypeError if the kernel has no signature for the operands'."""
-    dtype = np.result_type(a.dtype, b.dtype)
-    signature = kernel.signature(dtype) if a.dtype.kind == b.dtype.kind else None
+    try:
+        dtype = np.result_type(a.dtype, b.dtype)
+    except TypeError:  # float16 and bfloat16 have no dtype in common
+        dtype = None
+    signature = kernel.signature(dtype) if dtype is not None and _kind(a) == _kind(b) else None
     if signature is None:
-        others = [other.name for other in kernels() if other.signature(dtype)]
+        others = [other.name for other in kernels() if dtype is not None and other.signature(dtype)]
         takes = f"kernels that take it: {', '.join(others)}" if others else "no kernel here takes it"
         own = ", ".join(s.input for s in kernel.signatures)
         raise TypeError(f"kernel {kernel.name!r} takes {own}, not {a.dtype} and {b.dtype}; {takes}")
-    return np.dtype(signature.output)
+    return named(signature.output)
+
+
+def _scalar(kernel: Kernel, dtype: np.dtype) -> Any:
+    """The type that alpha and beta are rounded to: the operands', for 16 bits the accumulator's."""
+    if not low(dtype):
+        return dtype.type
+    signature = kernel.signature(dtype)
+    return named(signature.accumulator if signature else accumulator(dtype)).type
+
+
+def _kind(x: Any) -> str:
+    """bfloat16 is a float, though NumPy knows it as bytes."""
+    return "f" if low(x.dtype) else x.dtype.kind
 
 
 def _ready(x: Any, dtype: np.dtype, before: list[Call]) -> Any:
@@ -314,13 +334,38 @@ def _native(x: Any) -> bool:
 
 
 def _overlaps(out: Any, x: Any) -> bool:
-    if not isinstance(x, ndarray) or not np.may_share_memory(out, x):
+    if not _may_share(out, x):
         return False
     try:
-        return bool(np.shares_memory(out, x, max_work=1000))  # type: ignore[arg-type]  # stubs lag
+        return bool(np.shares_memory(_shadow(out), _shadow(x), max_work=1000))  # type: ignore[arg-type]  # stubs lag
     except np.exceptions.TooHardError:  # interleaved in a way that is dear to tell apart: buffer
         return True
 
 
+def _may_share(x: Any, y: Any) -> bool:
+    """Do their first and last bytes leave it possible that they share memory? Arrays of one place."""
+    return bool(x.size and y.size and np.may_share_memory(_shadow(x), _shadow(y)))
+
+
+class _Addresses:
+    """What NumPy needs to know of an array on a device to tell where it lies."""
+
+    def __init__(self, x: Any) -> None:
+        said = x.__cuda_array_interface__
+        self.__array_interface__ = {
+            "version": 3, "data": (said["data"][0], True), "typestr": f"|V{x.dtype.itemsize}",
+            "shape": tuple(said["shape"]), "strides": said.get("strides"),
+        }  # fmt: skip
+
+
+def _shadow(x: Any) -> ndarray:
+    """x, or a NumPy array with the addresses of one on a device: to be asked where it lies, never to be read."""
+    return x if isinstance(x, ndarray) else np.asarray(_Addresses(x))
+
+
 def _is_array(x: Any) -> bool:
-    return isinstance(x, ndarray) or hasattr(x, "__cuda_array_interface__")
+    return isinstance(x, ndarray) or _on_device(x)
+
+
+def _on_device(x: Any) -> bool:
+    return hasattr(x, "__cuda_array_interface__")

@@ -3,15 +3,19 @@
 1. Rounding.  |C - C_ref| <= c u (k + 2) (|alpha| |A| |B| + |beta| |C0|) for every element (Higham, Accuracy
    and Stability of Numerical Algorithms, 2nd ed., section 3.13); u the unit roundoff of the accumulator,
    c = `Kernel.error_constant`. The largest ratio of left to right, without c, is the *error ratio*. An
-   epilogue adds its own error, gradual underflow what `_underflow` says.
+   epilogue adds its own error, gradual underflow what `_underflow` says. Where C has 16 bits and the sums more, C is
+   rounded once more: v |C|, v the unit roundoff of C (and once again after an epilogue). A kernel that says that it
+   rounds its operands (`Kernel.multiplies`) has 2 w |alpha| |A| |B| for that, w the unit roundoff of what it
+   multiplies.
 2. Exact.  Products of small integers are exact: bit for bit, -0 equal to +0.
 3. Full significands.  Rule 1 cannot see inputs rounded to TF32 or bfloat16 (ratio 0.1 to 0.9 at k = 4096), nor
    one term dropped from a long sum. A matrix of full-significand values times a signed selection matrix
-   (one +1 or -1 per column) must come out exactly, on either side.
+   (one +1 or -1 per column) must come out exactly, on either side. Full is what the kernel multiplies: a kernel that
+   rounds its operands to 11 bits and says so is given values of 11 bits.
 
 The reference is extended precision (long double) while that is cheap; above, float64 BLAS, with sampled
 rows and columns, the edges among them, in extended precision. Float64 products of float32 operands are
-exact and their sums carry 29 bits to spare: for float32 the float64 BLAS is a reference by itself.
+exact and their sums carry 29 bits to spare: for float32, and for 16 bits, the float64 BLAS is a reference by itself.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gemm.dtypes import accumulator as accumulator_dtype
+from gemm.dtypes import low, named, roundoff, smallest
 from gemm.epilogue import Epilogue, activation, apply
 from gemm.kernel import Signature
 from gemm.problems import Problem, significands
@@ -51,23 +57,34 @@ def reference(
     beta: float = 0.0,
     epilogue: Epilogue | None = None,
     accumulator: str | None = None,
+    multiplies: str | None = None,
 ) -> Reference:
     """The reference for alpha A B + beta C0 and then the epilogue; a (m, k), b (k, n), c0 (m, n), or stacks.
 
-    alpha, beta  as the contract takes them: rounded to the operands' dtype
-    accumulator  the dtype whose unit roundoff counts; the coarser of it and the operands' is taken
+    alpha, beta  as the contract takes them: rounded to the operands' dtype, for those of 16 bits to the accumulator's
+    accumulator  the dtype whose unit roundoff counts; the coarser of it and the operands' is taken, unless these have
+                 16 bits
+    multiplies   what a kernel rounds its operands to before it multiplies them (`Kernel.multiplies`)
     """
     if a.ndim == 3:
         start = np.zeros((*a.shape[:2], b.shape[2])) if c0 is None else c0
         each = [
-            reference(*one, alpha=alpha, beta=beta, epilogue=epilogue, accumulator=accumulator)
+            reference(
+                *one,
+                alpha=alpha,
+                beta=beta,
+                epilogue=epilogue,
+                accumulator=accumulator,
+                multiplies=multiplies,
+            )
             for one in zip(a, b, start)
         ]
         return Reference(np.stack([one.c for one in each]), np.stack([one.bound for one in each]))
     (m, k), n = a.shape, b.shape[1]
-    alpha, beta = (float(a.dtype.type(scalar)) for scalar in (alpha, beta))
-    single = a.dtype == np.float32
-    u = max(float(np.finfo(dtype).eps) / 2 for dtype in (a.dtype, accumulator or a.dtype))
+    scalars = scalar_dtype(a.dtype, accumulator)
+    alpha, beta = (float(scalars.type(scalar)) for scalar in (alpha, beta))
+    single = a.dtype != np.float64  # products in float64 are exact
+    u = unit_roundoff(a.dtype, accumulator)
     with np.errstate(all="ignore"):
         a64, b64 = a.astype(np.float64), b.astype(np.float64)
         product = a64 @ b64
@@ -86,13 +103,15 @@ def reference(
         if beta != 0 and c0 is not None:
             c += beta * c0.astype(np.float64)
             size += abs(beta) * np.abs(c0.astype(np.float64))
-        bound = u * (k + 2) * size + _underflow(k, alpha, np.abs(b64), a.dtype)
+        bound = u * (k + 2) * size + _underflow(k, alpha, np.abs(b64), scalars)
+        if multiplies is not None:
+            bound += _of_rounded_operands(alpha, np.abs(a64), np.abs(b64), multiplies)
         bound += 3 * 2.0**-53 * np.abs(c)  # the reference was itself rounded: the product, alpha, beta
         if doubt:
             exact = np.zeros((m, n), bool)
             exact[exact_rows] = exact[:, exact_columns] = True
             bound[~exact] *= 1 + doubt
-    right = Reference(c, bound)
+        right = _into(a.dtype, Reference(c, bound))
     return right if epilogue is None else finished(right, epilogue, a.dtype, accumulator)
 
 
@@ -100,9 +119,36 @@ def finished(
     right: Reference, epilogue: Epilogue, dtype: np.dtype, accumulator: str | None = None
 ) -> Reference:
     """The reference after an epilogue, whose own error is added to the bound (aux_out is left to the caller)."""
-    u = max(float(np.finfo(name).eps) / 2 for name in (dtype, accumulator or dtype))
     with np.errstate(all="ignore"):
-        return Reference(*_after(epilogue, right.c, right.bound, u))
+        after = _after(epilogue, right.c, right.bound, unit_roundoff(dtype, accumulator))
+        return _into(dtype, Reference(*after))
+
+
+def unit_roundoff(dtype: np.dtype, accumulator: str | None = None) -> float:
+    """u of rule 1: the accumulator's, and no less than that of operands of more than 16 bits."""
+    return max(
+        roundoff(name) for name in (scalar_dtype(dtype, accumulator), accumulator or scalar_dtype(dtype))
+    )
+
+
+def scalar_dtype(dtype: np.dtype, accumulator: str | None = None) -> np.dtype:
+    """What alpha and beta are rounded to: the operands' dtype, for those of 16 bits the accumulator's."""
+    return named(accumulator or accumulator_dtype(dtype)) if low(dtype) else dtype
+
+
+def _into(dtype: np.dtype, right: Reference) -> Reference:
+    """The reference once it is rounded into a C of 16 bits; for others the rounding of C is among those of the sums."""
+    if not low(dtype):
+        return right
+    once = roundoff(dtype) * (np.abs(right.c) + right.bound) + smallest(dtype) / 2
+    return Reference(right.c, right.bound + once)
+
+
+def _of_rounded_operands(alpha: float, a: np.ndarray, b: np.ndarray, multiplies: str) -> np.ndarray:
+    """What rounding both operands may cost, given |A| and |B|: relatively, and where they are subnormal absolutely."""
+    w, eta = roundoff(multiplies), smallest(multiplies) / 2
+    lost = (2 * w + w * w) * (a @ b) + eta * (a.sum(axis=1, keepdims=True) + b.sum(axis=0))
+    return abs(alpha) * lost
 
 
 def _underflow(k: int, alpha: float, b: np.ndarray, dtype: np.dtype) -> float | np.ndarray:
@@ -115,10 +161,10 @@ def _underflow(k: int, alpha: float, b: np.ndarray, dtype: np.dtype) -> float | 
     -1, a kernel may as well scale A when it packs it, and the eta of an element is multiplied by the elements of B
     (of B likewise, by those of A, which are tiny where this matters).
     """
-    smallest = float(np.finfo(dtype).smallest_subnormal)  # (its half would be zero in float64)
+    least = smallest(dtype)  # (its half would be zero in float64)
     exact = abs(alpha) in (0.0, 1.0)
     packed = 0.0 if exact else b.sum(axis=0)
-    return smallest * ((k * (abs(alpha) + (0 if exact else 1)) + 4 + packed) / 2)
+    return least * ((k * (abs(alpha) + (0 if exact else 1)) + 4 + packed) / 2)
 
 
 def error_ratio(c: np.ndarray, right: Reference) -> float:
@@ -138,8 +184,19 @@ def error_ratio(c: np.ndarray, right: Reference) -> float:
 
 
 def exactly(c: np.ndarray, expected: np.ndarray) -> bool:
-    """Rules 2 and 3: every element the same number (-0 equals +0; NaN is never right)."""
+    """Rules 2 and 3: every element the same number (-0 equals +0; NaN is never right).
+
+    A C of 16 bits holds what is expected rounded once, where it cannot hold it.
+    """
+    if low(c.dtype):
+        with np.errstate(all="ignore"):
+            c, expected = c.astype(np.float64), expected.astype(c.dtype).astype(np.float64)
     return bool(np.array_equal(c, expected))
+
+
+def exact_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A B of integers, in float64, where it does not round."""
+    return a.astype(np.float64) @ b.astype(np.float64)
 
 
 def integers_agree(a: np.ndarray, b: np.ndarray, c: np.ndarray, seed: int = 0) -> bool:
@@ -159,7 +216,15 @@ def integers_agree(a: np.ndarray, b: np.ndarray, c: np.ndarray, seed: int = 0) -
 def selection(
     k: int, n: int, dtype: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A signed selection matrix (k, n): column j holds one +1 or -1, in row `rows[j]`; returns (it, rows, signs).
+    """A signed selection matrix (k, n): column j holds one +1 or -1, in row `rows[j]`; returns (it, rows, signs)."""
+    rows, signs = selected(k, n, dtype, rng)
+    matrix = np.zeros((k, n), named(dtype))
+    matrix[rows, np.arange(n)] = signs
+    return matrix, rows, signs
+
+
+def selected(k: int, n: int, dtype: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and the signs of a selection matrix.
 
     If n >= k every row is selected; else the first, the last, and those beside multiples of 4 to 256.
     """
@@ -170,21 +235,21 @@ def selection(
         rows = rng.permutation(wanted)[:n]
         rows[-1] = k - 1
     rng.shuffle(rows)
-    signs = rng.choice([-1, 1], n).astype(dtype)
-    matrix = np.zeros((k, n), dtype)
-    matrix[rows, np.arange(n)] = signs
-    return matrix, rows, signs
+    return rows, rng.choice([-1, 1], n).astype(named(dtype))
 
 
 def significand_problems(
-    problem: Problem, seed: int = 0
+    problem: Problem, seed: int = 0, digits: int | None = None
 ) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Rule 3 for a problem's shape: (side, A, B, the C that must come out), selecting from A and from B."""
+    """Rule 3 for a problem's shape: (side, A, B, the C that must come out), selecting from A and from B.
+
+    digits  how many bits the significands have, for a kernel that rounds its operands (`Kernel.digits`)
+    """
     rng = np.random.default_rng([seed, problem.m, problem.n, problem.k])
     m, n, k, dtype = problem.m, problem.n, problem.k, problem.dtype
-    a = significands(rng, (m, k), dtype)
+    a = significands(rng, (m, k), dtype, digits)
     right, rows, signs = selection(k, n, dtype, rng)
-    b = significands(rng, (k, n), dtype)
+    b = significands(rng, (k, n), dtype, digits)
     left, columns, signs_left = selection(k, m, dtype, rng)
     return [
         ("A", a, right, a[:, rows] * signs),
@@ -193,8 +258,8 @@ def significand_problems(
 
 
 def accumulator_of(signature: Signature | None, dtype: str) -> str:
-    """The accumulator's dtype of a signature; the operands' own if there is none."""
-    return signature.accumulator if signature else dtype
+    """The accumulator's dtype of a signature; if there is none the operands' own, float32 for those of 16 bits."""
+    return signature.accumulator if signature else accumulator_dtype(dtype)
 
 
 def _after(epilogue: Epilogue, c: np.ndarray, bound: np.ndarray, u: float) -> tuple[np.ndarray, np.ndarray]:

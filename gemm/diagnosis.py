@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from gemm.dtypes import DIGITS, accumulator, low, roundoff, smallest_normal
 from gemm.problems import Problem
 
 Made = tuple[str, Callable[[], np.ndarray]]
@@ -29,7 +30,7 @@ def explain(
 
     with_zeros  the result for the same operands over a C of zeros, where beta = 0 and c began as NaN
     """
-    a, b, c0 = (np.asarray(x, np.float64) for x in (a, b, c0))
+    a, b, c0, c = (np.asarray(x, np.float64) for x in (a, b, c0, c))
     return _explain(problem, a, b, c0, c, expected, with_zeros) + _views(problem)
 
 
@@ -64,11 +65,8 @@ def _explain(
     dropped = _dropped_terms(problem, a, b, c, expected)
     if dropped:
         return dropped
-    once = (
-        8
-        * np.finfo(problem.dtype).eps
-        * (np.abs(problem.alpha) * (np.abs(a) @ np.abs(b)) + np.abs(problem.beta * c0))
-    )
+    size = np.abs(problem.alpha) * (np.abs(a) @ np.abs(b)) + np.abs(problem.beta * c0)
+    once = 16 * roundoff(accumulator(problem.dtype)) * size
     if problem.alpha != 1 and problem.beta != 0 and (np.abs(c - expected) <= once).all():
         return (
             "rounds beta C by alpha: exact integers come out inexact (as alpha (A B + (beta / alpha) C) does)"
@@ -80,21 +78,34 @@ def _explain(
 
 
 def explain_precision(
-    a: np.ndarray, b: np.ndarray, c: np.ndarray, expected: np.ndarray, problem: Problem
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    expected: np.ndarray,
+    problem: Problem,
+    digits: int | None = None,
 ) -> str:
-    """What a result that is nearly right says about the arithmetic; starts with ": " or is empty."""
+    """What a result that is nearly right says about the arithmetic; starts with ": " or is empty.
+
+    digits  those of the operands that the kernel says it multiplies (`Kernel.digits`): fewer are a finding
+    """
+    a, b, c, expected = (np.asarray(x, np.float64) for x in (a, b, c, expected))
     if np.isnan(c).any() and not np.isnan(expected).any():
         return f": NaN in {_where(np.isnan(c))} of C"
-    smallest = np.finfo(c.dtype).smallest_normal
+    smallest = smallest_normal(problem.dtype)
     lost = (c == 0) & (expected != 0) & (np.abs(expected) < smallest)
     if lost.any() and np.abs(c - expected)[~lost].max(initial=0.0) < smallest:
         return f": subnormal numbers (below {smallest:.2g}) become zero"
-    scale = np.abs(np.asarray(a, np.float64)) @ np.abs(np.asarray(b, np.float64))
-    slack = 4 * (problem.k + 2) * 2.0 ** -(np.finfo(problem.dtype).nmant + 1) * scale
-    for name, cut in _roundings(problem):
+    scale = np.abs(a) @ np.abs(b)
+    sums = (problem.k + 2) * scale
+    into = 2 * roundoff(problem.dtype) * np.abs(c) if low(problem.dtype) else 0.0  # C itself has few bits
+    slack = 4 * roundoff(accumulator(problem.dtype)) * sums + into
+    for name, cut in _roundings(problem, digits):
         with np.errstate(all="ignore"):
             if (np.abs(cut(a) @ cut(b) - c) <= slack).all():
                 return f": its inputs are rounded to {name} before they are multiplied"
+    if low(problem.dtype) and (np.abs(c - expected) <= roundoff(problem.dtype) * sums + into).all():
+        return f": its sums are kept in fewer bits than float32 has (in {problem.dtype}?)"
     with np.errstate(all="ignore"):
         off = float(np.nanmax(np.abs(c - expected) / np.where(scale > 0, scale, 1), initial=0.0))
     if 0 < off < 2.0**-6:
@@ -107,6 +118,12 @@ def rounded(x: np.ndarray, digits: int) -> np.ndarray:
     """x with its significands rounded to `digits` bits (8: bfloat16, 11: TF32 and float16, 24: float32)."""
     fraction, exponent = np.frexp(np.asarray(x, np.float64))
     return np.ldexp(np.rint(np.ldexp(fraction, digits)), exponent - digits)
+
+
+def cut_off(x: np.ndarray, digits: int) -> np.ndarray:
+    """x without the bits of its significands behind the first `digits`."""
+    fraction, exponent = np.frexp(np.asarray(x, np.float64))
+    return np.ldexp(np.trunc(np.ldexp(fraction, digits)), exponent - digits)
 
 
 def special_values(problem: Problem) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -126,15 +143,23 @@ def special_values(problem: Problem) -> Iterator[tuple[str, np.ndarray, np.ndarr
             yield f"{name} in B times 0", a, b
 
 
-def _roundings(problem: Problem) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
-    if problem.dtype == "float64":
+def _roundings(
+    problem: Problem, digits: int | None = None
+) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
+    """What operands of this dtype are rounded to by mistake: all that has fewer bits than the kernel multiplies."""
+    bits = min(digits or 53, DIGITS[problem.dtype])
+    if bits > 24:
         yield "float32 (24 bits of significand)", lambda x: rounded(x, 24)
-    yield "11 bits of significand, as TF32 and float16 have", lambda x: rounded(x, 11)
-    yield (
-        "float16 (11 bits of significand, nothing above 65504)",
-        lambda x: np.asarray(x).astype("f2").astype("f8"),
-    )
-    yield "bfloat16 (8 bits of significand)", lambda x: rounded(x, 8)
+    if bits > 11:
+        yield "11 bits of significand, as TF32 and float16 have", lambda x: rounded(x, 11)
+        yield (
+            "float16 (11 bits of significand, nothing above 65504)",
+            lambda x: np.asarray(x).astype("f2").astype("f8"),
+        )
+        yield "11 bits of significand (cut off, as tensor cores do to make TF32)", lambda x: cut_off(x, 11)
+    if bits > 8:
+        yield "bfloat16 (8 bits of significand)", lambda x: rounded(x, 8)
+        yield "bfloat16 (8 bits of significand, the others cut off)", lambda x: cut_off(x, 8)
 
 
 def _mistakes(problem: Problem, a: np.ndarray, b: np.ndarray, c0: np.ndarray) -> Iterator[Made]:

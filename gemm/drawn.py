@@ -7,7 +7,7 @@ A problem that fails is made smaller and plainer as long as it still does: what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 from gemm import contract
 from gemm.correctness import accumulator_of, error_ratio, exactly, finished, reference
 from gemm.diagnosis import explain
+from gemm.dtypes import named
 from gemm.epilogue import ACTIVATIONS, Epilogue, apply
 from gemm.guards import Guards
 from gemm.kernel import Kernel
@@ -96,8 +97,12 @@ class Drawn:
         return ", ".join([*parts, *(["prepared"] if self.prepared else []), f"values of seed {self.seed}"])
 
 
-def draw(seed: int, number: int) -> Drawn:
-    """Problem `number` of `seed`: the same one at any time, on any machine."""
+def draw(seed: int, number: int, dtypes: Sequence[str] = DTYPES) -> Drawn:
+    """Problem `number` of `seed`: the same one at any time, on any machine.
+
+    dtypes  those that the kernel takes; for a kernel that takes others than all kernels do they are drawn apart, so
+            that the problems are the same ones in everything else
+    """
     rng = np.random.default_rng([seed, number])
 
     def size() -> int:
@@ -108,10 +113,16 @@ def draw(seed: int, number: int) -> Drawn:
         strides = ("contiguous", "contiguous", *STRIDES, *more)
         return Layout("nt"[rng.integers(2)], str(rng.choice(strides)))
 
+    def dtype() -> str:
+        usual = DTYPES[rng.integers(2)]
+        if set(dtypes) == set(DTYPES):
+            return usual
+        return str(np.random.default_rng([seed, number, 1]).choice(dtypes))
+
     exact = bool(rng.random() < 0.5)
     epilogue = str(rng.choice(EXACT if exact else ANY)) if rng.random() < 0.5 else ""
     return Drawn(
-        size(), size(), size(), DTYPES[rng.integers(2)],
+        size(), size(), size(), dtype(),
         a=layout(ONE_ROW, ONE_COLUMN), b=layout(ONE_ROW, ONE_COLUMN), c=layout(), aux=layout(),
         alpha=float(rng.choice((*SCALARS, 0.0) if exact else FRACTIONS)),
         beta=float(rng.choice((0.0, 0.0, 0.0, *(SCALARS if exact else FRACTIONS)))),
@@ -130,13 +141,14 @@ class Failure(NamedTuple):
 def judge(kernel: Kernel, drawn: Drawn) -> float | Failure:
     """Put a problem to a kernel: the error ratio (0 for integers), or what is wrong."""
     rng = np.random.default_rng([drawn.seed, drawn.m, drawn.n, drawn.k])
-    m, n, k, dtype = drawn.m, drawn.n, drawn.k, np.dtype(drawn.dtype)
+    m, n, k, dtype = drawn.m, drawn.n, drawn.k, named(drawn.dtype)
+    most = 3 if drawn.dtype == "float16" else 8  # float16 ends at 65504
 
     def values(*shape: int) -> Array:
         if drawn.exact:
-            return integers(rng, shape, max(k, 1), dtype)
-        size = np.exp2(rng.integers(-8, 8, shape)).astype(dtype)
-        return significands(rng, shape, dtype) * size
+            return integers(rng, shape, max(k, 1), dtype, kernel.digits)
+        size = np.exp2(rng.integers(-most, most, shape)).astype(dtype)
+        return (significands(rng, shape, dtype) * size).astype(dtype, copy=False)
 
     a, b, c0 = drawn.a.put(values(m, k)), drawn.b.put(values(k, n)), values(m, n)
     c = drawn.c.put(c0 if drawn.beta else np.full((m, n), np.nan, dtype))
@@ -165,13 +177,13 @@ def judge(kernel: Kernel, drawn: Drawn) -> float | Failure:
 def _epilogue(drawn: Drawn, bias: Array, rng: np.random.Generator) -> Epilogue | None:
     shape = (drawn.m, drawn.n)
     if drawn.epilogue.startswith("grad:"):
-        aux = rng.uniform(-0.9, 0.9, shape).astype(drawn.dtype)
+        aux = rng.uniform(-0.9, 0.9, shape).astype(bias.dtype)
         return Epilogue(grad_of=drawn.epilogue.removeprefix("grad:"), aux_in=drawn.aux.put(aux))
     parts = drawn.epilogue.split("+")
     made = Epilogue(
         bias=bias if "bias" in parts else None,
         activation=next((part for part in parts if part in ACTIVATIONS), None),
-        aux_out=drawn.aux.put(np.full(shape, np.nan, drawn.dtype)) if drawn.keeps else None,
+        aux_out=drawn.aux.put(np.full(shape, np.nan, bias.dtype)) if drawn.keeps else None,
     )
     return made if made.names else None
 
@@ -186,9 +198,16 @@ def _exact(
     if epilogue is not None:
         found = epilogue.aux_out
         kept = None if found is None else np.empty_like(expected)
-        apply(replace(epilogue, aux_out=kept), expected)
+        wide = {
+            name: x.astype(np.float64)
+            for name in ("bias", "aux_in")
+            if (x := getattr(epilogue, name)) is not None
+        }
+        apply(replace(epilogue, aux_out=kept, **wide), expected)
         if found is not None and kept is not None and not exactly(found, kept):
-            return Failure("exact", f"is wrong in aux_out, in {_count(np.not_equal(found, kept))}")
+            return Failure(
+                "exact", f"is wrong in aux_out, in {_count(np.not_equal(found.astype(np.float64), kept))}"
+            )
     if exactly(c, expected):
         return 0.0
     if epilogue is None and min(drawn.m, drawn.n, drawn.k) > 0:
@@ -203,7 +222,7 @@ def _exact(
             beta=drawn.beta,
         )
         return Failure("exact", explain(shape, a, b, c0, np.array(c), expected))
-    return Failure("exact", f"is wrong in {_count(c != expected)}")
+    return Failure("exact", f"is wrong in {_count(c.astype(np.float64) != expected)}")
 
 
 def _rounding(
@@ -211,7 +230,9 @@ def _rounding(
 ) -> float | Failure:
     """Rule 1."""
     accumulator = accumulator_of(kernel.signature(drawn.dtype), drawn.dtype)
-    right = reference(a, b, c0, alpha=drawn.alpha, beta=drawn.beta, accumulator=accumulator)
+    right = reference(
+        a, b, c0, alpha=drawn.alpha, beta=drawn.beta, accumulator=accumulator, multiplies=kernel.multiplies
+    )
     worst = 0.0
     if epilogue is not None and epilogue.aux_out is not None:
         before = finished(right, Epilogue(bias=epilogue.bias), a.dtype, accumulator)

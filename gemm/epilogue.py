@@ -20,9 +20,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from gemm.dtypes import low
 
 Array = np.ndarray
 # The slope of a leaky relu below zero, PyTorch's.
@@ -68,19 +70,24 @@ def _leaky_backward(g: Array, y: Array) -> Array:
     return np.multiply(g, np.where(y > 0, y.dtype.type(1), y.dtype.type(LEAK)), out=g)
 
 
+def _erfc(z: Array) -> Array:
+    """Where z lives: SciPy's, or CuPy's."""
+    if isinstance(z, np.ndarray):
+        from scipy.special import erfc
+    else:
+        from cupyx.scipy.special import erfc
+    return erfc(z)
+
+
 def _gelu(z: Array, out: Array) -> Array:
     """z times the normal distribution's share below z: no approximation (Hendrycks and Gimpel 2016)."""
-    from scipy.special import erfc
-
     with np.errstate(invalid="ignore"):  # of -inf it is no number, as PyTorch's
-        return np.multiply(z, erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5), out=out)
+        return np.multiply(z, _erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5), out=out)
 
 
 def _gelu_backward(g: Array, z: Array) -> Array:
-    from scipy.special import erfc
-
     with np.errstate(invalid="ignore", under="ignore"):
-        below = erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5)
+        below = _erfc(z * z.dtype.type(-math.sqrt(0.5))) * z.dtype.type(0.5)
         below += z * np.exp(z * z * z.dtype.type(-0.5)) * z.dtype.type(1 / math.sqrt(2 * math.pi))
         return np.multiply(g, below, out=g)
 
@@ -187,7 +194,12 @@ class Epilogue:
 
 
 def apply(epilogue: Epilogue, c: Array) -> Array:
-    """Do the epilogue to C (m x n), in place, with NumPy: what the contract does where a kernel cannot."""
+    """Do the epilogue to C (m x n), in place, with NumPy: what the contract does where a kernel cannot.
+
+    On the device where C lives, by NumPy's dispatch. A C of 16 bits: in float32, rounded once at the end.
+    """
+    if low(c.dtype):
+        return _in_float32(epilogue, c)
     if epilogue.grad_of is not None and epilogue.aux_in is not None:
         return activation(epilogue.grad_of).backward(c, epilogue.aux_in)
     if epilogue.bias is not None:
@@ -196,4 +208,17 @@ def apply(epilogue: Epilogue, c: Array) -> Array:
         np.copyto(epilogue.aux_out, c)
     if epilogue.activation is not None:
         activation(epilogue.activation).forward(c, c)
+    return c
+
+
+def _in_float32(epilogue: Epilogue, c: Array) -> Array:
+    """The same for 16 bits: everything is widened first."""
+    wide = c.astype(np.float32)
+    bias, aux_in = (None if x is None else x.astype(np.float32) for x in (epilogue.bias, epilogue.aux_in))
+    kept = None if epilogue.aux_out is None else np.empty_like(wide)
+    apply(replace(epilogue, bias=bias, aux_in=aux_in, aux_out=kept), wide)
+    with np.errstate(over="ignore"):  # beyond float16 is infinite
+        if epilogue.aux_out is not None:
+            epilogue.aux_out[...] = kept
+        c[...] = wide
     return c

@@ -10,6 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
+ALIGNED = 256  # bytes: what CUDA aligns allocations to
 OUTSIDE = "writes outside C (into memory just before, after or between its rows)"
 
 
@@ -48,6 +49,40 @@ class Guards:
         return found
 
 
+class Twin:
+    """An array of `lay_out` on the device: all of its buffer, and in it `view`, with the same strides.
+
+    Its first number lies `shift` numbers behind an address that everything is aligned to. `back` brings what is in the
+    device's buffer back into the host's, for Guards to look at.
+    """
+
+    def __init__(self, array: np.ndarray, shift: int = 0) -> None:
+        import cupy
+
+        host = _buffer(array)
+        if host is None:
+            raise ValueError("the array is not one of gemm.problems.lay_out: it has no buffer of its own")
+        item = array.itemsize
+        first = (_address(array) - _address(host)) // item
+        low = (np.lib.array_utils.byte_bounds(array)[0] - _address(host)) // item
+        self.host, self.lead = host, (shift - low) % (ALIGNED // item)
+        whole = np.full(self.lead + host.size, np.nan, host.dtype)
+        whole[self.lead :] = host
+        self.buffer = cupy.asarray(whole)
+        start = self.buffer[self.lead + first :]
+        self.view = cupy.lib.stride_tricks.as_strided(start, array.shape, array.strides)
+
+    def back(self) -> None:
+        import cupy
+
+        self.host[...] = cupy.asnumpy(self.buffer)[self.lead :]
+
+
+def laid_out(array: np.ndarray) -> bool:
+    """Whether it lies in a buffer of its own, as `lay_out` puts it."""
+    return _buffer(array) is not None
+
+
 def outside(c: np.ndarray, buffer: np.ndarray) -> list[np.ndarray]:
     """What of a buffer (1-D) is not c's: before it, behind it, and in gaps between its rows or elements."""
     start = _address(buffer)
@@ -67,6 +102,8 @@ def _address(array: np.ndarray) -> int:
 
 
 def _checksum(array: np.ndarray) -> int:
+    if array.dtype.kind == "V":  # bfloat16 offers no buffer
+        array = array.view(np.uint16)
     return crc32(array.data if array.flags.c_contiguous else array.tobytes())
 
 

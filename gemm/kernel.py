@@ -5,9 +5,9 @@ The function that `load` returns is handed 2-D operands of one device and writes
     fn(a, b, c, *, alpha, beta, epilogue)      C <- alpha A B + beta C, then the epilogue
 
 What it may rely on, because the contract (`gemm.contract`) sees to it: m, n, k >= 1, alpha != 0, aligned
-arrays of native byte order, dtypes of one of its signatures, c sharing no memory with a or b, `epilogue`
-None unless everything it names is in `fuses`. What it must do: take any strides (negative and zero too for
-a and b), not read c when beta == 0, and leave a and b alone.
+arrays of native byte order, dtypes of one of its signatures, alpha and beta rounded to its accumulator's, c sharing
+no memory with a or b, `epilogue` None unless everything it names is in `fuses`. What it must do: take any strides
+(negative and zero too for a and b), not read c when beta == 0, and leave a and b alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gemm.dtypes import DIGITS, LOW
 from gemm.threads import follow_threads
 
 Function = Callable[..., Any]
@@ -34,7 +35,7 @@ class KernelUnavailable(RuntimeError):
 
 
 class Signature(NamedTuple):
-    """Names of NumPy dtypes: of A and B, of the sums inside, of C."""
+    """Names of dtypes (`gemm.dtypes`): of A and B, of the sums inside, of C."""
 
     input: str
     accumulator: str
@@ -45,6 +46,8 @@ FLOATS = (
     Signature("float32", "float32", "float32"),
     Signature("float64", "float64", "float64"),
 )
+# The operands' 16 bits, sums in float32, each rounded once into C. bfloat16 is a dtype of ml_dtypes.
+HALVES = tuple(Signature(dtype, "float32", dtype) for dtype in LOW)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,10 @@ class Kernel:
     pool            the threads that it multiplies with, where there are several, by a name that it shares with whoever
                     shares them; None: none of its own
     rung            its place on the ladder; listings sort by it
-    error_constant  c of the rounding rule: 1 for any order of summation (Higham 3.13)
+    error_constant  c of the rounding rule: 1 for any order of summation (Higham 3.13); 2 where sums are not rounded
+                    to nearest
+    multiplies      of a kernel that rounds its operands before it multiplies them, what to: "tfloat32" (of
+                    `gemm.dtypes.DIGITS`). It is judged by that; one that rounds and does not say so is wrong
     deterministic   same inputs, same threads: same bits
     file            the file that the kernel is written in, where `load` is in another; or the folder of its files
     files           more files that it is made of, asked for when its source is: a library's own
@@ -90,6 +96,7 @@ class Kernel:
     pool: str | None = None
     rung: float = float("inf")
     error_constant: float = 1.0
+    multiplies: str | None = None
     deterministic: bool = True
     file: str | None = None
     files: Callable[[], Iterable[Path]] | None = None
@@ -126,6 +133,11 @@ class Kernel:
         files = sorted(Path(path).rglob("*.py")) if Path(path).is_dir() else [Path(path)]
         files += self.files() if self.files else ()
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+    @property
+    def digits(self) -> int | None:
+        """How many binary digits of its operands' significands it multiplies with, where it rounds them."""
+        return DIGITS[self.multiplies] if self.multiplies else None
 
     def signature(self, dtype: Any) -> Signature | None:
         """The signature for inputs of `dtype`, or None."""

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from gemm.cuda.product import FUNCTIONS
 from gemm.epilogue import ACTIVATIONS as ELEMENTWISE
 from gemm.epilogue import Activation
 from gemm.program import Call
 from mlp import native
 from mlp.blocks import blocked
+from mlp.devices import on_gpu
 from mlp.mistakes import unknown
 
 Array = np.ndarray
@@ -61,10 +63,19 @@ def bind(f: Activation, phase: str, z: Array, y: Array, dz: Array) -> Call:
 
     All (rows x width), C-contiguous.
     """
+    if on_gpu(z) and f is not SOFTMAX:
+        which, arrays = ("activation", (z, y)) if phase == "forward" else ("activation_backward", (dz, z))
+        return native.call(which, z.dtype, *arrays, z.size, FUNCTIONS[f.name])
     compiled = _compiled(f, phase, z, y, dz)
     if compiled is not None:
         return compiled
     return blocked(f.forward, z, y) if phase == "forward" else blocked(f.backward, dz, z)
+
+
+def bind_with_bias(f: Activation, sums: Array, bias: Array, z: Array, y: Array) -> Call:
+    """The call z <- sums + bias (where f' is taken from that), y <- f(sums + bias), in one pass on a GPU."""
+    kept = z if f.from_z else 0
+    return native.call("bias_activation", y.dtype, sums, bias, kept, y, *y.shape, FUNCTIONS[f.name])
 
 
 def initial_variance(f: Activation, inputs: int, outputs: int) -> float:

@@ -6,7 +6,7 @@
 An entry is `where=kernel`; `where` is `layer.kind`, `layer`, `*.kind` or `*`, and a kernel alone is `*`.
 The most specific entry wins, in that order: one that names the layer beats one that names only the kind.
 Layers count from 1; the kinds are Z, dW and dX, of a recurrent layer H, dU and dH as well (mlp.operations). What no
-entry covers is done by `blas`.
+entry covers is done by `blas`, on a GPU by `cublas`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import gemm
+from mlp.devices import CPU, Device
 from mlp.operations import ORDERS, PRODUCTS, Operation
 
 Spec = str | gemm.Kernel | Mapping[Any, str | gemm.Kernel]
@@ -39,22 +40,24 @@ class Assignment(dict[tuple[int, str], gemm.Kernel]):
         return kernel if kernel.choose is None or operation.kernel is None else gemm.get(operation.kernel)
 
 
-def assign(spec: Spec, layers: Sequence[Sequence[str]]) -> Assignment:
+def assign(spec: Spec, layers: Sequence[Sequence[str]], device: Device = CPU) -> Assignment:
     """The kernel of every product of a network, loaded.
 
     spec    a kernel (name or value), the text above, or a mapping {"1": ..., "*.dW": ...} of the same
     layers  the kinds of product that each layer has
+    device  where the network lives, and its kernels must multiply
 
-    Raises ValueError for an entry that is malformed, given twice, or names a layer or kind that there is
-    not; gemm.UnknownKernel; gemm.KernelUnavailable.
+    Raises ValueError for an entry that is malformed, given twice, names a layer or kind that there is
+    not, or a kernel of another device; gemm.UnknownKernel; gemm.KernelUnavailable.
     """
     entries: dict[str, gemm.Kernel] = {}
     for where, kernel in _entries(spec):
         _check(where, layers)
         if where in entries:
             raise ValueError(f"kernel entry {where!r} is given twice")
-        entries[where] = gemm.get(kernel)
-    entries.setdefault("*", gemm.get("blas"))
+        entries[where] = _on(device, gemm.get(kernel))
+    if "*" not in entries:
+        entries["*"] = gemm.get(device.kernel)
     return Assignment(
         {
             (layer, kind): next(
@@ -65,6 +68,21 @@ def assign(spec: Spec, layers: Sequence[Sequence[str]]) -> Assignment:
             if (layer, kind) != (1, "dX")
         }
     )
+
+
+def _on(device: Device, kernel: gemm.Kernel) -> gemm.Kernel:
+    """The kernel, if it multiplies what lies on that device."""
+    if kernel.device == "cuda" and device.name == "cpu":
+        raise ValueError(
+            f"kernel {kernel.name!r} multiplies on the GPU and this network lives on the CPU; give it device 'cuda', "
+            "or a kernel of the CPU such as blas"
+        )
+    if kernel.device != "cuda" and device.name == "cuda":
+        raise ValueError(
+            f"kernel {kernel.name!r} multiplies on the CPU and this network lives on the GPU; give it a kernel of "
+            "the GPU such as cublas or cuda-warptile, or device 'cpu'"
+        )
+    return kernel
 
 
 def _entries(spec: Spec) -> Iterable[tuple[str, str | gemm.Kernel]]:

@@ -2,7 +2,8 @@
 
 An .npz archive of plain arrays (nothing in it is ever executed) and a description in JSON. It is written beside its
 place and then moved there, so that a file of that name is always whole. The weights in it are those after the last
-epoch; with early stopping those of the best one stand beside them.
+epoch; with early stopping those of the best one stand beside them. Where they were, on the host or on a GPU, it does
+not say: a training may go on elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mlp.devices import host, write
 from mlp.model import MLP
 
 FORMAT = 2
@@ -44,18 +46,20 @@ def save(
     """
     path = Path(path)
     parameters = model.parameters()
-    arrays = {f"parameter-{at}": parameter for at, parameter in enumerate(parameters)}
-    arrays |= {f"best-{at}": kept for at, kept in enumerate(best)} | {LOSSES: np.array(losses, np.float64)}
+    arrays = {f"parameter-{at}": host(parameter) for at, parameter in enumerate(parameters)}
+    arrays |= {f"best-{at}": host(kept) for at, kept in enumerate(best)} | {
+        LOSSES: np.array(losses, np.float64)
+    }
     for at, parameter in enumerate(parameters):
         for which, state in enumerate(model.optimizer.state_of(parameter)):
-            arrays[f"state-{at}-{which}"] = state
+            arrays[f"state-{at}-{which}"] = host(state)
     described = {"format": FORMAT, "model": description(model), "training": training}
     described["optimizer"] = {"settings": model.optimizer.settings.tolist(), "steps": model.optimizer.steps}
     arrays[DESCRIPTION] = np.frombuffer(json.dumps(described).encode(), np.uint8)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # stubs: a keyword might be allow_pickle
+            np.savez(file, **{name: _bits(array) for name, array in arrays.items()})  # type: ignore[arg-type]  # stubs: a keyword might be allow_pickle
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -95,13 +99,13 @@ def restore(model: MLP, path: str | Path, *, best: Sequence[Array] = ()) -> dict
                 raise Another(f"{path} holds no weights of a best epoch: its training had no early stopping")
             # One array at a time, twice: first to look at it, so that nothing has changed where one is wrong.
             for name, array in kept.items():
-                saved = arrays[name]
+                saved = _of_bits(arrays[name], array.dtype)
                 if saved.shape != array.shape or saved.dtype != array.dtype:
                     raise ValueError(f"{name} is {saved.dtype} of shape {saved.shape}")
             if np.shape(numbers) != model.optimizer.settings.shape or not isinstance(steps, int):
                 raise ValueError("the optimizer's settings are not what they should be")
             for name, array in kept.items():
-                array[...] = arrays[name]
+                write(array, _of_bits(arrays[name], array.dtype))
     except Another:
         raise
     except UNREADABLE as error:
@@ -110,6 +114,16 @@ def restore(model: MLP, path: str | Path, *, best: Sequence[Array] = ()) -> dict
         raise ValueError(f"{path} is no checkpoint of a network, or it is damaged: {error}") from None
     model.optimizer.restore(numbers, steps)
     return training
+
+
+def _bits(array: Array) -> Array:
+    """What a file holds of an array: of bfloat16, which NumPy's format has no name for, whole numbers of 16 bits."""
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+
+
+def _of_bits(saved: Array, dtype: np.dtype) -> Array:
+    wanted = saved.dtype == np.uint16 and dtype.name == "bfloat16"
+    return saved.view(dtype) if wanted else saved
 
 
 class Another(ValueError):

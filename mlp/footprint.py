@@ -23,8 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from gemm.dtypes import named
 from mlp.activations import activation as activation_of
 from mlp.architectures import Architecture, architecture
 from mlp.losses import loss as loss_of
@@ -72,7 +71,7 @@ def memory(
     """
     network = architecture(arch)
     inputs, outputs, layers = network.widths[0], network.widths[-1], [shape.sizes for shape in network.shapes]
-    size, rule = np.dtype(dtype).itemsize, optimizer_of(optimizer).rule
+    size, rule = named(dtype).itemsize, optimizer_of(optimizer).rule
     weights, biases = size * sum(each.weights for each in layers), size * sum(each.biases for each in layers)
     whole = rule.function != "sgd" if gradients is None else gradients
     kept = 1 + activation_of(activation).from_z
@@ -80,7 +79,7 @@ def memory(
     numbers = sum(each.activations for each in layers[:-1]) * kept + last
     numbers += 2 * max(each.activations for each in layers) + sum(each.lowered for each in layers)
     numbers += max((each.taken_back for each in layers[1:]), default=0)
-    targets = loss_of(loss).targets(1, outputs, np.dtype(dtype)).nbytes
+    targets = loss_of(loss).targets(1, outputs, named(dtype)).nbytes
     return Memory(
         parameters=weights + biases,
         state=rule.arrays * (weights + biases),

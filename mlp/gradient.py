@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mlp.devices import host, write
 from mlp.mistakes import positive
 from mlp.model import MLP
 
@@ -37,18 +38,19 @@ def elementwise_error(
     if entries is not None:
         positive("entries", entries)
     for parameter, gradient in zip(model.parameters(), model.gradients(x, y)):
-        flat, analytic = parameter.reshape(-1), gradient.reshape(-1)
+        flat, analytic = parameter.reshape(-1), host(gradient).reshape(-1)
+        values = host(flat)
         size = np.sqrt(np.mean(analytic**2))
         count = flat.size if entries is None else min(entries, flat.size)
         for at in rng.choice(flat.size, count, replace=False):
-            before = flat[at]
+            one, before = flat[at : at + 1], values[at]
             try:
-                flat[at] = before + eta
+                write(one, np.array([before + eta]))
                 above = loss()
-                flat[at] = before - eta
+                write(one, np.array([before - eta]))
                 numeric = (above - loss()) / (2 * eta)
             finally:
-                flat[at] = before
+                write(one, np.array([before]))
             scale = max(abs(analytic[at]), abs(numeric), size)
             errors.append(abs(analytic[at] - numeric) / scale if scale else 0.0)
     return float(np.max(errors))  # NaN stays NaN
@@ -62,20 +64,20 @@ def directional_error(model: MLP, x: Any, y: Any, eta: float = ETA, seed: int = 
     float32, and for an eta that cannot be one.
     """
     rng, loss = np.random.default_rng(seed), _loss(model, x, y, eta)
-    parameters, gradients = model.parameters(), model.gradients(x, y)
+    parameters, gradients = model.parameters(), [host(g) for g in model.gradients(x, y)]
     directions = [rng.standard_normal(p.shape) for p in parameters]
     length = np.sqrt(sum(np.sum(d**2) for d in directions))
     analytic = sum(float(np.sum(g * d)) for g, d in zip(gradients, directions)) / length
-    before = [p.copy() for p in parameters]
+    before = [host(p).copy() for p in parameters]
     sides = []
     try:
         for sign in (1, -1):
             for p, start, d in zip(parameters, before, directions):
-                np.copyto(p, start + sign * eta / length * d)
+                write(p, start + sign * eta / length * d)
             sides.append(loss())
     finally:
         for p, start in zip(parameters, before):
-            np.copyto(p, start)
+            write(p, start)
     numeric = (sides[0] - sides[1]) / (2 * eta)
     scale = max(abs(analytic), abs(numeric))
     return float(abs(analytic - numeric) / scale) if scale else 0.0

@@ -28,8 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from gemm.program import Native
-from mlp import native
+from gemm.dtypes import low
+from gemm.program import Call
+from mlp import devices, native
+from mlp.devices import Device, on_gpu
 from mlp.mistakes import array, unknown
 from mlp.operations import Operation, elementwise
 
@@ -58,7 +60,7 @@ class Loss:
         """A copy of one of LOSSES is that very loss."""
         return (loss, (self.name,)) if LOSSES.get(self.name) is self else super().__reduce__()
 
-    def bind(self, z: Array, targets: Any, dz: Array, value: Array) -> Native:
+    def bind(self, z: Array, targets: Any, dz: Array, value: Array) -> Call:
         """The call for these arrays: all C-contiguous, z and dz (batch, outputs) and distinct; z is only read."""
         return native.call(self.function, z.dtype, z, targets, dz, value, *z.shape)
 
@@ -186,6 +188,10 @@ class WeightedTargets:
     def nbytes(self) -> int:
         return self.targets.nbytes + self.shares.nbytes
 
+    def moved(self, move: Callable[[Array], Array]) -> WeightedTargets:
+        """The same, of moved arrays."""
+        return WeightedTargets(move(self.targets), move(self.shares))
+
 
 class Weighted(Loss):
     """A loss that takes y as a pair (y, weights): the mean by weights (batch,) instead of the mean."""
@@ -208,11 +214,69 @@ class Weighted(Loss):
     def __reduce__(self) -> Any:
         return weighted, (self.name,)
 
-    def bind(self, z: Array, targets: Any, dz: Array, value: Array) -> Native:
+    def bind(self, z: Array, targets: Any, dz: Array, value: Array) -> Call:
+        if on_gpu(z):
+            return native.call(
+                self.function, z.dtype, z, targets.targets, dz, value, *z.shape, targets.shares
+            )
         first, (batch, outputs) = targets.targets[:1], z.shape
         return native.each_row(
             self.function, z.dtype, (z, first, dz), targets.shares, first.nbytes, value, batch, outputs
         )
+
+
+class TargetsThere:
+    """What a loss compares with on a device: checked on the host, then copied.
+
+    here, there   the same buffers: the host's, and the device's, which is what the loss is bound to
+    """
+
+    def __init__(self, each: Loss, batch: int, outputs: int, dtype: np.dtype, device: Device) -> None:
+        self._loss, self._outputs = each, outputs
+        self.here = self.there = each.targets(batch, outputs, dtype)
+        self._on_host = device.name == "cpu"
+        if not self._on_host:
+            self.there = _moved(self.here, device.put)
+
+    def accept(self, y: Any) -> None:
+        """Copy a user's y; ValueError says what is wrong.
+
+        A y that lies on the GPU as the loss has it there, labels or numbers of the targets' shape, is copied as it is:
+        nobody waits to look at the values. (A label that is no output then makes the loss NaN.)
+        """
+        if self._on_host:
+            self._loss.accept(y, self.there, self._outputs)
+        elif on_gpu(y) and self._fits(y):
+            devices.write(self.there, y)
+        else:
+            self._loss.accept(_on_host(y), self.here, self._outputs)
+            _copied(self.here, self.there)
+
+    def _fits(self, y: Any) -> bool:
+        there = self.there
+        if isinstance(there, WeightedTargets) or tuple(y.shape) != there.shape:
+            return False
+        if there.dtype.kind == "i":
+            return np.dtype(y.dtype).kind in "iu"
+        return low(y.dtype) or np.dtype(y.dtype).kind == "f"
+
+
+def _moved(targets: Any, move: Callable[[Array], Array]) -> Any:
+    return targets.moved(move) if isinstance(targets, WeightedTargets) else move(targets)
+
+
+def _copied(here: Any, there: Any) -> None:
+    weighed = isinstance(here, WeightedTargets)
+    pairs = [(here.targets, there.targets), (here.shares, there.shares)] if weighed else [(here, there)]
+    for own, other in pairs:
+        devices.write(other, own)
+
+
+def _on_host(y: Any) -> Any:
+    """y, or a pair (y, weights), in NumPy's arrays."""
+    if isinstance(y, tuple):
+        return tuple(_on_host(part) for part in y)
+    return devices.host(y) if on_gpu(y) else y
 
 
 def weighted(name: str) -> Loss:

@@ -38,7 +38,9 @@ def seeded(seed: Any) -> np.random.Generator:
 
 
 def array(what: str, value: Any) -> np.ndarray:
-    """`value` as an array; ValueError says which one is ragged."""
+    """`value` as an array, where it lies; ValueError says which one is ragged."""
+    if hasattr(value, "__cuda_array_interface__"):
+        return value  # CuPy's, which answers as NumPy's do
     try:
         return np.asarray(value)
     except ValueError:

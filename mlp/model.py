@@ -8,10 +8,12 @@ from weakref import WeakSet
 
 import numpy as np
 
-from mlp import aligned
+from gemm.dtypes import low, named
 from mlp.activations import activation as activation_of
 from mlp.architectures import Architecture, architecture
 from mlp.assignment import Spec, assign
+from mlp.devices import device as device_of
+from mlp.devices import host, write
 from mlp.losses import Loss
 from mlp.losses import loss as loss_of
 from mlp.mistakes import array, positive, seeded, unknown
@@ -41,10 +43,15 @@ class MLP:
     loss        a name of mlp.LOSSES, or what mlp.weighted(...) made
     optimizer   a name of mlp.OPTIMIZERS, with learning rate lr (None: the optimizer's own) and weight_decay, or
                 what mlp.optimizer(...) made with further numbers; an optimizer belongs to one model
-    kernel      who multiplies: a kernel's name or a mapping, see mlp.assignment
-    dtype       "float32" or "float64"
+    kernel      who multiplies: a kernel's name or a mapping, see mlp.assignment; None: blas, on a GPU cublas
+    dtype       "float32" or "float64"; on a GPU also "bfloat16": all arrays are stored so, sums and losses are float32
     seed        of the initial weights, the same whatever the kernel and (but for rounding) the dtype
     fused       let products do what their kernels can besides: bias, activation, its derivative, the update
+    device      where it lives: "cpu", or "cuda" (mlp.devices): parameters, activations, gradients and the optimizer's
+                state are then CuPy's arrays, and so is what it returns, but for labels and the losses of `evaluate`;
+                its kernels must be the GPU's. x and y may be NumPy's, which are copied, or CuPy's
+    graph       on a GPU: run a step that does the same as the last few as one CUDA graph, launched at once. Saves the
+                launches of a small network; not for steps whose x is another CuPy array each time
 
     One thread at a time: its steps and predictions share buffers. A deep copy or a pickle has its own.
 
@@ -61,10 +68,12 @@ class MLP:
         optimizer: str | Optimizer = "sgd",
         lr: float | None = None,
         weight_decay: float = 0.0,
-        kernel: Spec = "blas",
+        kernel: Spec | None = None,
         dtype: Any = "float32",
         seed: int = 0,
         fused: bool = True,
+        device: str = "cpu",
+        graph: bool = False,
     ) -> None:
         self.architecture = architecture(arch)
         self.activation = activation_of(activation)
@@ -80,22 +89,29 @@ class MLP:
         else:
             self.optimizer = optimizer_of(optimizer, lr, weight_decay)
         _TAKEN.add(self.optimizer)
-        self.dtype = dtype_of(dtype)
-        self.seed, self.fused = seed, fused
+        self.device = device_of(device)
+        self.dtype = dtype_of(dtype, self.device.name)
+        self.seed, self.fused, self.graph = seed, fused, graph
+        if graph and self.device.name == "cpu":
+            raise ValueError("graph is for a network on a GPU; give it device 'cuda' too")
         rng = seeded(seed)
         shapes = self.architecture.shapes
         after = [self.activation] * (len(shapes) - 1) + [activation_of("identity")]
-        self.layers = tuple(shape.layer(f, rng, self.dtype) for shape, f in zip(shapes, after))
-        self.kernels = assign(kernel, [layer.products for layer in self.layers])
+        layers = tuple(shape.layer(f, rng, self.dtype) for shape, f in zip(shapes, after))
+        kernel = self.device.kernel if kernel is None else kernel
+        self.kernels = assign(kernel, [layer.products for layer in layers], self.device)
+        on_host = self.device.name == "cpu"
+        self.layers = layers if on_host else tuple(layer.moved(self.device) for layer in layers)
+        empty = self.device.empty
         self._gradients: list[list[Array | None]] = [
             [
-                np.empty_like(parameter) if parameter.ndim == 1 else None
+                empty(parameter.shape, parameter.dtype) if parameter.ndim == 1 else None
                 for parameter in layer.parameters.values()
             ]
             for layer in self.layers
         ]
         self._plans: dict[int, Plan] = {}
-        self._shared = Shared()
+        self._shared = Shared(empty)
         self._current: Plan | None = None
         self._ran_forward: Plan | None = None
 
@@ -106,9 +122,11 @@ class MLP:
             "arch": self.architecture.parts, "activation": self.activation.name, "loss": self.loss,
             "kernel": {f"{layer}.{kind}": kernel.name for (layer, kind), kernel in kernels},
             "dtype": self.dtype.name, "seed": self.seed, "fused": self.fused,
+            "device": self.device.name, "graph": self.graph,
         }  # fmt: skip
-        states = [own.state_of(parameter) for parameter in self.parameters()]
-        return _again, (type(self), made, (own.name, own.settings, own.steps), self.parameters(), states)
+        states = [[host(state) for state in own.state_of(parameter)] for parameter in self.parameters()]
+        parameters = [host(parameter) for parameter in self.parameters()]
+        return _again, (type(self), made, (own.name, own.settings, own.steps), parameters, states)
 
     @property
     def arch(self) -> str:
@@ -148,7 +166,7 @@ class MLP:
             batch = positive("batch", batch)
             plan = Plan(
                 self.layers, self.loss, self.optimizer, self.kernels, batch, self._arrays, self.fused,
-                self._shared.allocator(),
+                self._shared.allocator(), self.device, self.graph,
             )  # fmt: skip
             while len(self._plans) >= PLANS:
                 del self._plans[next(iter(self._plans))]
@@ -160,6 +178,9 @@ class MLP:
 
         x is used where it lies and y copied; no array of the size of an activation or a weight is allocated
         after the first step of a batch size. The recorder is called around every operation.
+
+        On a GPU a step is put on CuPy's current stream and not waited for. The loss is then a 0-d CuPy array of its
+        own: float() of it waits. An x or y of NumPy's is copied before the call returns, and may be changed then.
         """
         plan = self._current
         if plan is None or x is not plan.x:
@@ -205,20 +226,21 @@ class MLP:
         if dz.shape != (plan.batch, self.widths[-1]):
             wanted = (plan.batch, self.widths[-1])
             raise ValueError(f"dz has shape {dz.shape}; the last forward pass gave outputs of shape {wanted}")
-        if dz.dtype.kind not in "fiub":
+        if dz.dtype.kind not in "fiub" and not low(dz.dtype):
             raise ValueError(f"dz is {dz.dtype}; the network takes real numbers")
         plan.backward(dz)
         return self._copies()
 
     def predict(self, x: Any, batch: int = 1024) -> Array:
-        """Labels (n,) under a loss that classifies, else outputs (n x d_out); `batch` rows at a time."""
+        """Labels (n,) under a loss that classifies, else outputs (n x d_out), of NumPy's; `batch` rows at a time."""
         x, batch = self._rows(x), positive("batch", batch)
-        if not np.isfinite(x).all():
+        if not np.isfinite(host(x)).all():
+            x = host(x)
             row = int(np.argmin(np.isfinite(x).all(axis=1)))
             raise ValueError(
                 f"row {row} of x has a value that is NaN or infinite; nothing can be told from it"
             )
-        outputs = np.concatenate([self.forward(x[at : at + batch]) for at in range(0, len(x), batch)])
+        outputs = np.concatenate([host(self.forward(x[at : at + batch])) for at in range(0, len(x), batch)])
         return self.loss.labels(outputs) if self.loss.classifies else outputs
 
     def release(self) -> None:
@@ -232,7 +254,7 @@ class MLP:
             for layer, arrays in zip(self.layers, self._gradients):
                 for at, parameter in enumerate(layer.parameters.values()):
                     if arrays[at] is None:
-                        arrays[at] = aligned.empty(parameter.shape, parameter.dtype, parameter, 3)
+                        arrays[at] = self.device.empty(parameter.shape, parameter.dtype, parameter, 3)
         return self._gradients
 
     def _copies(self) -> list[Array]:
@@ -251,7 +273,7 @@ class MLP:
         if x.ndim != 2 or x.shape[1] != self.widths[0] or not len(x):
             wanted = f"a batch of rows, (batch, {self.widths[0]})"
             raise ValueError(f"x has shape {x.shape}; the network {self.arch} takes {wanted}")
-        if x.dtype.kind not in "fiub":
+        if x.dtype.kind not in "fiub" and not low(x.dtype):
             raise ValueError(f"x is {x.dtype}; the network takes real numbers")
         return x
 
@@ -268,14 +290,16 @@ def _again(
     model = kind(**made, optimizer=name)
     model.optimizer.restore(settings.tolist(), steps)
     for parameter, values, own in zip(model.parameters(), parameters, states):
-        parameter[...] = values
+        write(parameter, values)
         for state, held in zip(model.optimizer.state_of(parameter), own):
-            state[...] = held
+            write(state, held)
     return model
 
 
-def dtype_of(dtype: Any) -> np.dtype:
-    """float32 or float64; ValueError for what is neither."""
+def dtype_of(dtype: Any, device: str = "cpu") -> np.dtype:
+    """float32 or float64, on a GPU also bfloat16; ValueError for what is none of them."""
+    if str(dtype) == "bfloat16" and device == "cuda":
+        return named("bfloat16")
     try:
         if dtype is None:  # to NumPy it is float64
             raise TypeError

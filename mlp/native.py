@@ -1,4 +1,7 @@
-"""Calls of the compiled functions of `mlp.compiled`; Numba is imported when the first of them is made."""
+"""Calls of the functions that do what no product does: `mlp.compiled`'s on the host, `mlp.cuda`'s on a GPU.
+
+Numba is imported when the first call is made for the host, the CUDA sources are compiled at the first for a GPU.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from gemm.program import Native, native
+from gemm.program import Call, Native, native
+from mlp.devices import on_gpu
 
 Array = np.ndarray
 
 
-def call(name: str, dtype: np.dtype, *arguments: Array | int) -> Native:
-    """The call of the function of that name. arguments: arrays (C-contiguous), sizes."""
+def call(name: str, dtype: np.dtype, *arguments: Any) -> Call:
+    """The call of the function of that name. arguments: arrays (C-contiguous), sizes; it runs where the arrays are."""
+    if on_gpu(arguments[0]):
+        from mlp import cuda
+
+        return cuda.call(name, dtype, *arguments)
+    return _on_host(name, dtype, *arguments)
+
+
+def _on_host(name: str, dtype: np.dtype, *arguments: Array | int) -> Native:
     words = [dtype.itemsize]
     words += [x.ctypes.data if isinstance(x, np.ndarray) else int(x) for x in arguments]
     return native(_compiled(name), np.array(words, np.int64), arguments)
@@ -35,7 +47,7 @@ def each_row(
     own = np.zeros((), dtype)
     row = np.array([dtype.itemsize, *addresses, own.ctypes.data, 1, outputs], np.int64)
     loss = _compiled(name).address
-    made = call("weighted", dtype, loss, row, shares, apart, value, batch, outputs)
+    made = _on_host("weighted", dtype, loss, row, shares, apart, value, batch, outputs)
     made.keeps = (made.keeps, first, own)
     return made
 

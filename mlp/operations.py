@@ -22,7 +22,8 @@ every step of a sequence. What these have besides:
 
 A kernel that can do more than multiply takes its neighbours in, and the fused operation is one row that names its
 parts: Z with bias and activation, dX with the activation's derivative of the layer below, dW with the update of W
-(and then db with that of b).
+(and then db with that of b). On a GPU, where a kernel cannot take them in, bias and activation are one row: one pass
+over Z.
 
 FLOPs are 2 m n k for a product and a count per element for the rest (a comparison, an exp, a log are one
 each). Bytes are the compulsory traffic: every operand read once, every result written once.

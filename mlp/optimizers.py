@@ -14,7 +14,8 @@
 Every parameter decays, as PyTorch's do; with `decay_biases=False` only weights, what has two axes or more, as with a
 penalty on |W|^2.
 
-A settings array of float64 is what compiled code reads at each step, so that `lr` may change between steps.
+A settings array of float64 is what compiled code reads at each step, so that `lr` may change between steps. On a GPU a
+copy of it is read, which follows at the beginning of a step; nobody waits for that.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from numbers import Real
 
 import numpy as np
 
-from gemm.program import Native
-from mlp import aligned, native
+from gemm.program import Call
+from mlp import devices, native
 from mlp.mistakes import unknown
 from mlp.operations import Operation, elementwise
 
@@ -98,6 +99,9 @@ class Optimizer:
         for at, value in rule.fixed:
             self.settings[at] = value
         self.state: dict[int, tuple[Array, ...]] = {}
+        # The settings on a GPU, and what was last written there.
+        self._there: Array | None = None
+        self._written = b""
 
     @property
     def name(self) -> str:
@@ -140,6 +144,8 @@ class Optimizer:
         self.steps += 1
         if self.rule.function == "adam":
             self.settings[STEP] = self.steps
+        if self._there is not None:
+            self._follow()
 
     def operation(self, layer: int, parameters: Sequence[Array]) -> Operation:
         """The update of a layer as a row of the step; its shape is the first parameter's, its cost counts all."""
@@ -148,8 +154,14 @@ class Optimizer:
         traffic = (3 + 2 * self.rule.arrays) * count * parameters[0].itemsize
         return elementwise(layer, "update", "update", parameters[0].shape, flops * count, traffic)
 
-    def bind(self, parameter: Array, gradient: Array) -> Native:
+    def bind(self, parameter: Array, gradient: Array) -> Call:
         """A call that updates a parameter in place; both C-contiguous, of one shape and dtype."""
+        settings = self.settings
+        if devices.on_gpu(parameter):
+            if self._there is None:
+                self._there = devices.of(parameter).empty((LENGTH,), np.float64)
+            self._follow()
+            settings = self._there
         state: list[Array | int] = [*self.state_of(parameter), 0, 0]
         return native.call(
             self.rule.function,
@@ -157,20 +169,29 @@ class Optimizer:
             parameter,
             gradient,
             *state[:2],
-            self.settings,
+            settings,
             parameter.size,
             parameter.ndim == 1,
         )
 
     def state_of(self, parameter: Array) -> tuple[Array, ...]:
         """The rule's arrays for a parameter, zero at first."""
-        at = parameter.ctypes.data
+        at = devices.address(parameter)
         if at not in self.state:
+            zeros = devices.of(parameter).zeros
             self.state[at] = tuple(
-                aligned.zeros(parameter.shape, parameter.dtype, parameter, quarters)
+                zeros(parameter.shape, parameter.dtype, parameter, quarters)
                 for quarters in range(1, self.rule.arrays + 1)
             )
         return self.state[at]
+
+    def _follow(self) -> None:
+        """Have the settings on the GPU be those here: by value, in a launch, before what is launched next."""
+        values = self.settings.tobytes()
+        if values != self._written:
+            assert self._there is not None, "there is a copy to follow"
+            native.call("hold", self.settings.dtype, self._there, *self.settings.tolist())()
+            self._written = values
 
     def restore(self, settings: Sequence[float], steps: int) -> None:
         """Have the numbers that another had after so many steps."""

@@ -2,6 +2,7 @@
 
     emit   layers, loss and optimizer say which operations they need      a static list
     fuse   operations join the product beside them, where its kernel can  a shorter list
+           (on a GPU bias and activation join each other where it cannot)
     bind   every operation becomes a call on buffers allocated here       products by gemm.prepare
     chain  neighbouring calls of native code become one (gemm.program)
 
@@ -23,10 +24,13 @@ from typing import Any
 import numpy as np
 
 from gemm.program import Call, chain
+from mlp.activations import SOFTMAX
 from mlp.assignment import Assignment
+from mlp.devices import CPU, Device, computed, write
+from mlp.graph import Replayed
 from mlp.layers import Buffers, Dense, Product
 from mlp.layers.buffers import together
-from mlp.losses import Loss
+from mlp.losses import Loss, TargetsThere
 from mlp.operations import Operation, fused
 from mlp.optimizers import Optimizer
 from mlp.recorder import Recorder
@@ -87,6 +91,10 @@ def fuse(
             step[z.id] = fused(z, step.pop(f"{l}.bias"), step.pop(activated.id), traffic=traffic)
         elif "bias" in takes:
             step[z.id] = fused(z, step.pop(f"{l}.bias"), traffic=size * layer.bias.size)
+        elif kernels.of(z).device == "cuda" and activated and activated.shape == z.shape and f is not SOFTMAX:
+            bias = step[f"{l}.bias"]  # one pass over Z for both
+            traffic = size * z.shape[0] * z.shape[1] * f.from_z
+            step[bias.id] = fused(bias, step.pop(activated.id), traffic=traffic)
         below, dx = step.get(f"{l - 1}.activation'"), step.get(f"{l}.dX")
         if below and dx and not layer.lowering[1]:  # else dX is not yet what the layer below gets
             numbers = dx.shape[0] * dx.shape[1]
@@ -133,12 +141,17 @@ class Plan:
         gradients: Callable[[bool], Gradients],
         fused: bool = True,
         empty: Empty = np.empty,
+        device: Device = CPU,
+        graph: bool = False,
     ) -> None:
         """gradients: gives those of each layer's parameters; asked with False, of weights only where they exist.
 
-        empty  makes the arrays that hold nothing from one run to the next (see mlp.shared)
+        empty   makes the arrays that hold nothing from one run to the next (see mlp.shared)
+        device  where all arrays live
+        graph   run steps that are the same as one CUDA graph (mlp.graph)
         """
-        self.batch = batch
+        self.batch, self._device = batch, device
+        self._graph = Replayed() if graph else None
         self._layers, self._loss, self._optimizer, self._kernels = layers, loss, optimizer, kernels
         self._fused, self._gradients = fused, gradients
         self.operations = emit(layers, loss, optimizer, kernels, batch, fused=fused)
@@ -146,8 +159,8 @@ class Plan:
         dtype = first.weight.dtype
         self._empty = empty
         self._staging = empty((batch, first.inputs), dtype)
-        self._targets = loss.targets(batch, last.outputs, dtype)
-        self._value = np.zeros((), dtype)
+        self._targets = TargetsThere(loss, batch, last.outputs, dtype, device)
+        self._value = device.zeros((), computed(dtype))
         whole = any(operation.op == "update" for operation in self.operations)
         self._buffers = self._allocate(gradients(whole))
         self._y = last.handed_on(self._buffers[-1].y, batch)
@@ -180,7 +193,7 @@ class Plan:
 
     def _bind(self, operation: Operation) -> Bound:
         if operation.op == "loss":
-            return Bound(operation, self._loss.bind(self._y, self._targets, self._dz, self._value), ())
+            return Bound(operation, self._loss.bind(self._y, self._targets.there, self._dz, self._value), ())
         l = operation.layer
         layer, at = self._layers[l - 1], self._buffers[l - 1]
         below = self._layers[l - 2].activation if l > 1 else None
@@ -196,6 +209,8 @@ class Plan:
         forward = [bound for bound in self.bound if bound.operation.phase == "forward"]
         self._forward = chain(bound.call for bound in forward if bound.operation.op != "loss")
         self._to_loss = chain(bound.call for bound in forward)
+        if self._graph is not None:
+            self._graph.forget()
         self._backward: list[Call] = []  # made when it is asked for
 
     @property
@@ -216,13 +231,14 @@ class Plan:
         """Make x (batch x d_in), and y if given, the examples of the next run; y is copied, x is not.
 
         Only another array than the last one costs something: what reads x is prepared anew. An x of another dtype
-        is copied into a buffer of the plan, and so is one that is not C-contiguous where a layer makes rows of it.
+        is copied into a buffer of the plan, and so is one that is not C-contiguous where a layer makes rows of it, and
+        on a GPU one that lies on the host.
         """
         first, lowering = self._buffers[0], self._layers[0].lowering[0]
         if x is not first.x:
-            usable = type(x) is np.ndarray and x.dtype == self._staging.dtype
+            usable = type(x) is type(self._staging) and x.dtype == self._staging.dtype
             if not usable or (lowering and not x.flags.c_contiguous):
-                np.copyto(self._staging, x, casting="same_kind")
+                self._device.take_in(self._staging, x)
                 x = self._staging
             if x is not first.x:
                 first.x = x
@@ -232,7 +248,7 @@ class Plan:
                     first.rows = x
                     self._rebind((1, "Z"), (1, "dW"))
         if y:
-            self._loss.accept(y[0], self._targets, self._y.shape[1])
+            self._targets.accept(y[0])
 
     def _rebind(self, *which: tuple[int, str]) -> None:
         """Prepare these (layer, op) anew."""
@@ -246,7 +262,7 @@ class Plan:
         """The optimizer's numbers have changed: those that products hold change too."""
         self._changes = self._optimizer.changes
         updates = [bound for bound in self.bound if bound.products and "update" in bound.operation.parts]
-        dtype = self._staging.dtype.type
+        dtype = np.dtype(computed(self._staging.dtype)).type
         for bound in updates:
             if hasattr(bound.call, "scale"):
                 bound.call.scale(*(float(dtype(scale)) for scale in self._optimizer.scales))
@@ -279,17 +295,18 @@ class Plan:
             )
             self._backward = chain(self._bind(one).call for one in without if one.phase == "backward")
         if dz is not None:
-            np.copyto(self._dz, dz, casting="same_kind")
+            write(self._dz, dz)
         _run(self._backward)
 
     def step(self, recorder: Recorder | None = None) -> float:
-        """The whole step, weights updated; returns the loss before the update."""
+        """The whole step, weights updated; returns the loss before the update (mlp.devices.Device.read)."""
         optimizer = self._optimizer
         optimizer.begin_step()
         if optimizer.changes != self._changes:
             self._follow()
         if recorder is None:
-            for call in self._step:
+            run = self._step if self._graph is None else self._graph.calls(self._step)
+            for call in run:
                 call()
         else:
             begin, end = recorder.begin, recorder.end
@@ -297,7 +314,7 @@ class Plan:
                 begin(bound.operation)
                 bound.call()
                 end(bound.operation)
-        return float(self._value)
+        return self._device.read(self._value)
 
 
 def _run(calls: Iterable[Call]) -> None:

@@ -24,7 +24,9 @@ Empty = Callable[[tuple[int, ...], Any], Array]
 class Shared:
     """The blocks. A plan that needs larger ones gets new ones; plans made before keep theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Empty = aligned.empty) -> None:
+        """make: makes the blocks."""
+        self._make = make
         self._blocks: list[Array] = []
 
     def allocator(self) -> Empty:
@@ -34,9 +36,9 @@ class Shared:
         def empty(shape: tuple[int, ...], dtype: Any) -> Array:
             at, needed = next(turn), prod(shape) * np.dtype(dtype).itemsize
             if at == len(self._blocks):
-                self._blocks.append(aligned.empty((needed,), np.uint8))
+                self._blocks.append(self._make((needed,), np.uint8))
             elif self._blocks[at].nbytes < needed:
-                self._blocks[at] = aligned.empty((needed,), np.uint8)
+                self._blocks[at] = self._make((needed,), np.uint8)
             return self._blocks[at][:needed].view(dtype).reshape(shape)
 
         return empty

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mlp.devices import write
 from mlp.mistakes import positive, unknown
 
 Array = np.ndarray
@@ -71,7 +72,7 @@ class Watch:
         if self._gain(score, self.best) > 0:
             self.best_epoch, self.best = epoch, score
             for kept, parameter in zip(self.weights, parameters):
-                np.copyto(kept, parameter)
+                write(kept, parameter)
         if self._gain(score, self.gained) > self.stopping.min_delta:
             self.gained, self.waited = score, 0
         else:

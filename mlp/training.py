@@ -14,6 +14,8 @@ import numpy as np
 
 from mlp.checkpoint import restore, save
 from mlp.data import Dataset, held_out
+from mlp.devices import host, write
+from mlp.feed import Losses, feed
 from mlp.mistakes import positive, whole
 from mlp.model import MLP
 from mlp.schedules import Schedule
@@ -76,7 +78,7 @@ class Callback:
         """The data lies ready; steps follow."""
 
     def after_step(self, step: int, loss: float) -> None:
-        """A step is done."""
+        """A step is done; on a GPU it is asked for, but for the last of an epoch, and float(loss) waits for it."""
 
     def after_epoch(self, epoch: int, history: History) -> None:
         """An epoch is done and evaluated: the last entries of the history."""
@@ -125,6 +127,9 @@ def fit(
     checkpoint   a file (see mlp.checkpoint), written after every epoch
     resume       go on from it, if it exists: the model ends with the bits that it would have had without a break
 
+    On a GPU the training examples are copied there, and no step is waited for (mlp.feed): the history has the losses of
+    an epoch's last steps a little later, and a loss that is not finite is seen a few steps after it came about.
+
     What it takes in memory is in mlp.footprint.
 
     Raises ValueError for data that does not fit the network or a batch that does not fit the data, and DivergenceError
@@ -148,11 +153,8 @@ def fit(
         training = restore(model, checkpoint, best=watch.weights if watch else ())
         history = _resumed(training, same, rng, checkpoint, watch, callbacks)
         lr = model.optimizer.lr
-    x_train = np.ascontiguousarray(train.x, model.dtype)
-    y_train = np.ascontiguousarray(train.y)
-    x, y = np.empty_like(x_train[:batch]), np.empty_like(y_train[:batch])
-    left_over = examples % batch
-    batches = [(x, y)] * (examples // batch) + [(x[:left_over], y[:left_over])] * bool(left_over)
+    fed, arriving = feed(model, train.x, train.y, examples, batch), Losses(model)
+    batches, x = fed.batches, fed.x_on_host
     for size in dict.fromkeys(len(x_step) for x_step, _ in batches):
         model.plan(size)  # now, so that no step pays for it
     for callback in callbacks:
@@ -164,22 +166,23 @@ def fit(
                 break
             model.optimizer.lr = lr * factor(epoch - 1, epochs)
             history.lr.append(model.optimizer.lr)
-            order, start, total = train.rows[rng.permutation(examples)], 0, 0.0
+            fed.begin_epoch(train.rows[rng.permutation(examples)])
+            start, step, known, total = 0, len(history.losses), 0, 0.0
             for callback in callbacks:
                 callback.before_epoch(epoch)
             for x_step, y_step in batches:
-                rows = order[start : start + len(x_step)]
-                # the rows are in range; "raise" would gather into a buffer of its own first
-                x_train.take(rows, 0, x_step, "clip")
-                y_train.take(rows, 0, y_step, "clip")
+                fed.gather(start, x_step, y_step)
                 with np.errstate(over="ignore", invalid="ignore"):  # the loss says so
                     loss = model.step(x_step, y_step)
-                if not math.isfinite(loss):
-                    raise _divergence(model, loss, epoch, history)
-                history.losses.append(loss)
-                start, total = start + len(x_step), total + loss * len(x_step)
+                start, step = start + len(x_step), step + 1
+                for value in arriving.add(loss, last=start == examples):
+                    if not math.isfinite(value):
+                        raise _divergence(model, value, epoch, history)
+                    history.losses.append(value)
+                    total += value * len(batches[known][0])
+                    known += 1
                 for callback in callbacks:
-                    callback.after_step(len(history.losses), loss)
+                    callback.after_step(step, loss)
             history.train_loss.append(total / examples)
             _evaluate(model, data, held, test, x, history)
             if watch:
@@ -196,7 +199,7 @@ def fit(
         model.optimizer.lr = lr
     if watch and watch.best_epoch:
         for parameter, kept in zip(model.parameters(), watch.weights):
-            np.copyto(parameter, kept)
+            write(parameter, kept)
     return history
 
 
@@ -307,7 +310,7 @@ def _judged(model: MLP, part: _Part, x: Array) -> tuple[float, float]:
             loss, outputs = model.judge(gathered, y)
         total += loss * len(rows)
         if y.ndim == 1:
-            right += int(np.sum(_labels(model, outputs) == y))
+            right += int(np.sum(_labels(model, host(outputs)) == y))
     return total / len(part.rows), right / len(part.rows)
 
 
@@ -323,7 +326,7 @@ def accuracy(model: MLP, x: Array, y: Array, batch: int = 1024) -> float:
         )
     starts = range(0, len(x), batch)
     right = sum(
-        int(np.sum(_labels(model, model.forward(x[s : s + batch])) == y[s : s + batch])) for s in starts
+        int(np.sum(_labels(model, host(model.forward(x[s : s + batch]))) == y[s : s + batch])) for s in starts
     )
     return right / len(x)
 

@@ -63,7 +63,7 @@ def courses(run: Run) -> list[Course]:
     for members in groups.values():
         by_kernel = {str(line["kernel"]): line for line in members}
         model, threads = members[0]["model"], members[0]["threads"]
-        name = f"{wording.architecture(model)} on {model.get('data')}, {wording.plural(threads, 'thread')}"
+        name = f"{wording.architecture(model)} on {model.get('data')}, {wording.threads(threads)}"
         made.append(Course(name, {kernel: by_kernel[kernel] for kernel in palette.ladder(by_kernel)}))
     return made
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.records import number
+from bench.records import Line, Run, number
 from bench.verdicts import statistics
 from bench.verdicts.best import Best
 from bench.verdicts.statistics import Floor, Profile, Result
 from reports import charts, costs, factors, libraries, palette, remarks, svg, tables, wording
 from reports.curves import Course
 from reports.machine import machine
-from reports.selection import Ladder, Selection, label, ladders, measured, unusual
+from reports.selection import Ladder, Selection, label, ladders, measured, of_vendor, unusual
 from reports.sentences import claims, findings
 
 STATUS = {"ok": "✓", "skipped": "↷", "unavailable": "○"}  # everything else is trouble
@@ -180,7 +181,7 @@ def _cell(result: Result) -> Cell:
         problem=what,
         status=status,
         mark=DOUBT if doubted else STATUS.get(status, TROUBLE),
-        setting=", ".join(part for part in (wording.plural(result.threads, "thread"), *setting) if part),
+        setting=", ".join(part for part in (wording.threads(result.threads), *setting) if part),
         trouble=status not in STATUS,
         reason=str(cell.get("reason") or ""),
         launches=str(seconds.n or wording.NOTHING),
@@ -300,7 +301,8 @@ def _explored(selection: Selection) -> dict[str, Any] | None:
 
 def _ceilings(selection: Selection) -> dict[str, Any]:
     """The run's ceilings: rows of GFLOP/s by dtype, and of GB/s by level, a column (or three) for each thread count."""
-    lines = selection.run.of("ceiling")
+    every = selection.run.of("ceiling")
+    lines = [line for line in every if not line["ceiling"].startswith(statistics.GPU)]
     counts = sorted({line["threads"] for line in lines})
 
     def rate(ceiling: str, dtype: str | None, threads: int) -> str:
@@ -313,19 +315,33 @@ def _ceilings(selection: Selection) -> dict[str, Any]:
     )
     kinds = [kind for kind in KINDS if any(name.endswith(kind) for name in bandwidths)]
     return {
-        "threads": [wording.plural(count, "thread") for count in counts],
+        "threads": [wording.threads(count) for count in counts],
         "kinds": kinds,
         "flops": [(dtype, [rate("fma", dtype, count) for count in counts]) for dtype in dtypes],
         "bytes": [
             (level.upper(), [rate(f"{level}-{kind}", None, count) for count in counts for kind in kinds])
             for level in levels
         ],
+        "gpu": _of_gpu(selection.run, every),
     }
+
+
+def _of_gpu(run: Run, lines: Sequence[Line]) -> list[tuple[str, str]]:
+    """What the GPU did at most: a name and a rate for each ceiling that was measured."""
+    found = []
+    for name in sorted({line["ceiling"] for line in lines if line["ceiling"].startswith(statistics.GPU)}):
+        rate = statistics.peak(run, name, None, 0)
+        if math.isfinite(rate):
+            level, _, kind = name.removeprefix(statistics.GPU).partition("-")
+            what = f"{level.upper()} {kind}" if kind else f"{level} ({wording.arithmetic(name)})"
+            found.append((what, f"{wording.gflops(rate)} {'GB/s' if kind else 'GFLOP/s'}"))
+    return found
 
 
 def _ladder(ladder: Ladder) -> dict[str, Any]:
     known = ideas()
     rows, best = [], ladder.rungs[-1]
+    vendor = of_vendor(ladder.comparison.at(ladder.shape))
     for rung in ladder.rungs:
         result, predicted = rung.result, rung.predicted
         rows.append(
@@ -341,9 +357,13 @@ def _ladder(ladder: Ladder) -> dict[str, Any]:
                 "interval": ladder.sure(rung),
                 "bound": costs.bound(result),
                 "why": costs.why(result),
+                "vendor": wording.share(vendor[rung.kernel][1].value)
+                if rung.kernel in vendor
+                else wording.NOTHING,
             }
         )
     return {
+        "vendor": bool(vendor),
         "title": f"{wording.shape(*ladder.shape)}, {ladder.comparison.name}",
         "baseline": ladder.baseline,
         "rows": rows,

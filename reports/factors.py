@@ -54,7 +54,7 @@ def shown(value: Any) -> str:
 def base(found: Exploration) -> str:
     """The base in words: its network, kernel and threads."""
     one = found.base.result
-    return f"{wording.architecture(one.model)}, {one.kernel}, {wording.plural(one.threads, 'thread')}"
+    return f"{wording.architecture(one.model)}, {one.kernel}, {wording.threads(one.threads)}"
 
 
 def figures(variant: Variant) -> tuple[str, ...]:

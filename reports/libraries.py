@@ -46,7 +46,7 @@ def named(setting: Setting) -> str:
     """float32, 1 thread."""
     dtype, threads, cache = setting
     cold = [f"{cache} cache"] if cache != "hot" else []
-    return ", ".join([dtype, wording.plural(threads, "thread"), *cold])
+    return ", ".join([dtype, wording.threads(threads), *cold])
 
 
 def rows(best: Best, setting: Setting) -> list[Group]:

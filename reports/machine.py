@@ -16,6 +16,7 @@ def machine(environment: Line, workers: Iterable[Line] = ()) -> list[tuple[str, 
 
     workers  the lines of kind `worker`: what libraries the measuring processes had loaded
     """
+    workers = list(workers)
     cpu = _mapping(environment.get("cpu"))
     loaded = _loaded(workers)
     lines = [
@@ -37,7 +38,7 @@ def machine(environment: Line, workers: Iterable[Line] = ()) -> list[tuple[str, 
         *(loaded or [("BLAS", _blas(library)) for library in _sequence(environment.get("blas"))]),
         ("threads of Numba", _numba(environment.get("numba_threading"))),
         ("variables", _pairs(environment.get("variables"), "=")),
-        ("GPU", _gpu(environment.get("gpu"))),
+        ("GPU", _gpu(environment.get("gpu"), _gpu_of(workers))),
         ("git", _git(environment.get("git"))),
         ("host", _joined(environment.get("host"), environment.get("user"), environment.get("cwd"))),
     ]
@@ -127,8 +128,27 @@ def _numba(value: Any) -> str:
     )
 
 
-def _gpu(value: Any) -> str:
-    """Name, memory and driver of each."""
+def _gpu_of(workers: Iterable[Line]) -> Mapping[str, Any]:
+    """What the measuring processes told of the GPU that they used."""
+    return next((_mapping(line["gpu"]) for line in workers if line.get("gpu")), {})
+
+
+def _gpu(value: Any, used: Mapping[str, Any]) -> str:
+    """Name, memory and driver of each; of the one that was used what its own processes told."""
+    if used:
+        return _joined(
+            used.get("name"),
+            _binary(used.get("memory_bytes")),
+            f"{used['sms']} multiprocessors" if used.get("sms") else "",
+            f"L2 {_binary(used.get('l2_bytes'))}" if used.get("l2_bytes") else "",
+            f"compute capability {used['capability']}" if used.get("capability") else "",
+            f"CUDA {used['cuda']}" if used.get("cuda") else "",
+            f"NVIDIA driver {used['driver']}" if used.get("driver") else _driver(value),
+            f"at most {used['clock_mhz']:.0f} MHz" if isinstance(used.get("clock_mhz"), int | float) else "",
+            f"at most {used['power_limit_w']:.0f} W"
+            if isinstance(used.get("power_limit_w"), int | float)
+            else "",
+        )
     if not isinstance(value, list):
         return _anything(value)
     return "; ".join(
@@ -143,6 +163,12 @@ def _gpu(value: Any) -> str:
         for gpu in value
         for known in [_mapping(gpu)]
     )
+
+
+def _driver(value: Any) -> str:
+    """Of the first GPU that the system names."""
+    known = _mapping(value[0]) if isinstance(value, list) and value else {}
+    return f"NVIDIA driver {known['driver']}" if known.get("driver") else ""
 
 
 def _git(value: Any) -> str:

@@ -44,7 +44,7 @@ def rates(comparison: Comparison, canvas: Canvas) -> Figure:
     to_pixels = axes.transData - canvas.pixels(axes)
     if not math.isnan(peak):
         axes.axhline(peak, color=canvas.colour("peak"), linewidth=1.4, dashes=(5, 3))
-        unit = "" if canvas.narrow else " GFLOP/s (fused multiply-add)"
+        unit = "" if canvas.narrow else f" GFLOP/s ({wording.arithmetic(comparison.ceiling)})"
         above = to_pixels.transform((sizes[0], peak))[1] - 10
         canvas.text(axes, 2, above, f"measured peak {wording.digits(peak)}{unit}", "peak", size=SMALL)
     for kernel, points in lines.items():

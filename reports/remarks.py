@@ -17,6 +17,8 @@ KINDS = {
     "oversubscribed": "threads waited for cores",
     "throttled": "a CPU quota",
     "two-humped": "samples in two groups",
+    "gpu-clock": "the GPU's clock varied",
+    "gpu-throttled": "the GPU held its clock down",
     "launches": "launches differ",
     "drift": "the machine changed speed",
     "steal": "the hypervisor took time",
@@ -30,6 +32,7 @@ CLASSES = {
     "large": "n ≥ 256",
     "step": "training steps",
 }
+CLASSES |= {f"{name}, host data": f"{words}, host data" for name, words in CLASSES.items() if name != "step"}
 CLASSES |= {f"{name}, cold": f"{words}, cold" for name, words in CLASSES.items() if name != "step"}
 # Of several cells, where the figures of one say nothing of the others.
 IN_GENERAL = {"two-humped": "their samples fall into two groups, with nothing between"}
@@ -101,7 +104,7 @@ def place(result: Result) -> str:
         what = ", ".join([what, *([problem["dtype"]] if problem.get("dtype") != "float32" else []), *odd])
     else:
         what = f"the step of {wording.architecture(result.model)}"
-    return f"{label(result)}{' at' if problem else ','} {what} on {wording.plural(result.threads, 'thread')}"
+    return f"{label(result)}{' at' if problem else ','} {what} {wording.on(result.threads)}"
 
 
 def places(results: Sequence[Result], of: int, every: str = "all cells") -> str:
@@ -113,7 +116,7 @@ def places(results: Sequence[Result], of: int, every: str = "all cells") -> str:
 
 def floor(floor: Floor) -> str:
     """What a floor means, in one sentence."""
-    where = f"{CLASSES.get(floor.size_class, floor.size_class)} on {wording.plural(floor.threads, 'thread')}"
+    where = f"{CLASSES.get(floor.size_class, floor.size_class)} {wording.on(floor.threads)}"
     where = f"in {where}" if floor.size_class == "step" else f"at {where}"
     if not math.isfinite(floor.value):
         return f"A/A: {floor.kernel} ran against itself in one launch alone {where}: that gives no floor"

@@ -56,7 +56,8 @@ def roofline(comparison: Comparison, canvas: Canvas) -> Figure:
         axes.plot(*zip(*ends_of), color=canvas.colour("peak"), linewidth=1.1, alpha=0.75)
         lines.append(along(to_pixels.transform(ends_of)))
     at = {level: float(to_pixels.transform((ridge, peak))[0]) for level, ridge in ridges.items()}
-    _roofs(axes, canvas, at, float(to_pixels.transform((low, peak))[1]), roofs, peak, width)
+    flat = wording.arithmetic(comparison.ceiling)
+    _roofs(axes, canvas, at, float(to_pixels.transform((low, peak))[1]), roofs, (peak, flat), width)
     corners = {}
     for kernel, found in points.items():
         _draw(axes, canvas, kernel, found)
@@ -86,7 +87,7 @@ def _roofs(
     at: Mapping[str, float],
     y: float,
     roofs: Mapping[str, float],
-    peak: float,
+    highest: tuple[float, str],
     width: float,
 ) -> None:
     """Name every slanted roof above its end under the flat one, `at` pixels; the flat one above them."""
@@ -101,7 +102,8 @@ def _roofs(
         axes.plot([place, x], [y - 13, y], transform=canvas.pixels(axes), **line)
         tip = f"{level}: {wording.digits(roofs[level] / 1e9)} GB/s"
         canvas.text(axes, place, y - 21, words[level], "peak", size=SMALL, ha="center", gid=canvas.tip(tip))
-    unit = "" if canvas.narrow else " GFLOP/s (fused multiply-add)"
+    peak, of = highest
+    unit = "" if canvas.narrow else f" GFLOP/s ({of})"
     flat = f"measured peak {wording.digits(peak)}{unit}"
     canvas.text(axes, width, y - 42, flat, "peak", size=SMALL, ha="right")
 

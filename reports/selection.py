@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from bench.exchange.public import without_places
 from bench.records import Line, Run, canonical, number
 from bench.records import opened as opened_run
 from bench.verdicts import best
-from bench.verdicts.bounds import bandwidths
 from bench.verdicts.compare import FASTER, SLOWER, verdict
 from bench.verdicts.exploration import Exploration, exploration
 from bench.verdicts.statistics import (
@@ -20,9 +20,11 @@ from bench.verdicts.statistics import (
     Interval,
     Profile,
     Result,
+    bandwidths_on,
     floor_for,
     floors,
     peak,
+    peak_of,
     profiles,
     results,
     speedup,
@@ -77,8 +79,10 @@ class Comparison:
     """Products that differ in nothing but the kernel and m, n, k.
 
     cells   kernel -> shape -> result, kernels in ladder order, shapes rising
-    peak    the FMA rate measured for this dtype and these threads, FLOP/s; NaN if it was not
+    peak    the FMA rate measured for this dtype and these threads, FLOP/s; NaN if it was not. On a GPU that of the
+            arithmetic that most of its kernels do
     floors  what a kernel against itself came to in this run
+    ceiling the name of the peak's ceiling
     """
 
     run: Run
@@ -88,12 +92,12 @@ class Comparison:
     cells: dict[str, dict[Shape, Result]]
     peak: float
     floors: Sequence[Floor] = ()
+    ceiling: str = "fma"
 
     @property
     def bandwidths(self) -> dict[str, float]:
         """Level -> B/s of its fastest kind of pass on as many threads; {} where none was measured."""
-        names = dict.fromkeys(line["ceiling"] for line in self.run.of("ceiling") if line["ceiling"] != "fma")
-        rates = bandwidths({name: peak(self.run, name, None, self.threads) for name in names})
+        rates = bandwidths_on(self.run, self.threads)
         return {level: max(kinds.values()) for level, kinds in sorted(rates.items(), key=_near)}
 
     @property
@@ -127,6 +131,27 @@ class Comparison:
         return [(n, row[n, n, n]) for n in self.sizes if (n, n, n) in row and measured(row[n, n, n])]
 
 
+# NVIDIA's library, by what it multiplies: whose rate a kernel of the same arithmetic is a share of.
+VENDORS = ("cublas", "cublas-tf32")
+
+
+def of_vendor(there: Mapping[str, Result]) -> dict[str, tuple[str, Interval]]:
+    """Kernel -> NVIDIA's library of the same arithmetic, and this kernel's rate over its (0 to 1 and above).
+
+    there  the measured results of one shape; {} where the library is not among them
+    """
+    vendors = {
+        there[name].cell.get("arithmetic"): name
+        for name in VENDORS
+        if name in there and there[name].cell.get("arithmetic")
+    }
+    return {
+        kernel: (vendor, speedup(there[vendor], result))
+        for kernel, result in there.items()
+        if (vendor := vendors.get(result.cell.get("arithmetic")))
+    }
+
+
 def _near(level: tuple[str, Any]) -> tuple[bool, str]:
     """L1, L2, L3, DRAM."""
     return level[0] == "DRAM", level[0]
@@ -158,7 +183,7 @@ def comparisons(run: Run, found: Iterable[Result]) -> list[Comparison]:
 def setting(result: Result) -> Line:
     """Everything about a product's cell but its kernel and m, n, k."""
     apart = {axis: value for axis, value in result.problem.items() if axis not in ("m", "n", "k")}
-    return apart | {key: result.cell.get(key) for key in ("threads", "cache", "via")}
+    return apart | {key: result.cell.get(key) for key in ("threads", "cache", "via", "operands")}
 
 
 PLAIN = {
@@ -171,15 +196,16 @@ PLAIN = {
     "epilogue": None,
     "data": "normal",
     "cache": "hot",
+    "operands": "device",
 }
 
 
 ORDERS = {"tn": "Aᵀ B", "nt": "A Bᵀ", "tt": "Aᵀ Bᵀ"}
-SAID = {"cache": "{} cache", "data": "{} data", "batch": "batch of {}"}
+SAID = {"cache": "{} cache", "operands": "operands of the {}", "data": "{} data", "batch": "batch of {}"}
 
 
 def _title(of: Line, varying: set[str]) -> str:
-    parts = [str(of.get("dtype", "")), wording.plural(of.get("threads") or 1, "thread")]
+    parts = [str(of.get("dtype", "")), wording.threads(1 if of.get("threads") is None else of["threads"])]
     return ", ".join(part for part in (*parts, *unusual(of, varying)) if part)
 
 
@@ -208,7 +234,8 @@ def _comparison(run: Run, members: list[Result], title: str, floors: Sequence[Fl
         cells.setdefault(name, {})[shape(result)] = result
     dtype, threads = members[0].problem.get("dtype", ""), members[0].threads
     ordered = {kernel: cells[kernel] for kernel in palette.ladder(cells)}
-    return Comparison(run, title, dtype, threads, ordered, peak(run, "fma", dtype, threads), floors)
+    (of_most, _), *_ = Counter(map(peak_of, members)).most_common(1)
+    return Comparison(run, title, dtype, threads, ordered, peak(run, *of_most), floors, of_most[0])
 
 
 @dataclass(frozen=True)
@@ -302,7 +329,7 @@ def trainings(run: Run, found: Iterable[Profile]) -> list[Training]:
     made = []
     for members in groups.values():
         first = members[0].result
-        title = f"{wording.architecture(first.model)}, {wording.plural(first.threads, 'thread')}"
+        title = f"{wording.architecture(first.model)}, {wording.threads(first.threads)}"
         made.append(Training(run, title, sorted(members, key=lambda profile: -profile.step)))
     return made
 

@@ -52,7 +52,7 @@ def claims(selection: Selection) -> list[Finding]:
 
 
 def _setting(comparison: Comparison) -> str:
-    return f"{comparison.dtype} on {wording.plural(comparison.threads, 'thread')}"
+    return f"{comparison.dtype} {wording.on(comparison.threads)}"
 
 
 def _largest(comparison: Comparison) -> tuple[str, dict[str, Result]]:

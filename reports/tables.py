@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.records import Run
-from bench.verdicts.statistics import Profile, Result, Row
+from bench.records import Run, number
+from bench.verdicts.statistics import Interval, Profile, Result, Row, peak, peak_of
 from reports import alike, costs, factors, remarks, wording
-from reports.selection import Comparison, Ladder, label, ladders, measured, select
+from reports.selection import Comparison, Ladder, label, ladders, measured, of_vendor, select
 from reports.sentences import findings
 
 if TYPE_CHECKING:
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 MARKS = {"unavailable": "n/a", "impossible": "imposs."}
 COLUMNS = 7
 HANDFUL = 4
+OF_VENDOR = "% cuBLAS"
 
 
 def sweep(comparison: Comparison) -> Group:
     """Kernels by sizes, GFLOP/s; what is missing says why. Shapes that are not square come below."""
     sizes = comparison.sizes
     parts: list[Any] = [_sizes(comparison, sizes[at : at + COLUMNS]) for at in range(0, len(sizes), COLUMNS)]
+    for at in range(0, len(sizes), COLUMNS):
+        parts += _vendor_shares(comparison, sizes[at : at + COLUMNS])
     if comparison.oblong:
         parts.append(_shapes(comparison))
-    if math.isfinite(comparison.peak):
-        parts.append(f"measured peak: {wording.gflops(comparison.peak)} GFLOP/s (fused multiply-add)")
+    parts += peaks(comparison)
+    parts += transfers(comparison)
     parts += _reasons(comparison)
     return titled(f"GFLOP/s: {comparison.name}", *parts)
 
@@ -42,7 +45,9 @@ def ladder(ladder: Ladder, told: Container[str] = ()) -> Group:
     title = f"{wording.shape(*ladder.shape)}, {ladder.comparison.name}: against {ladder.baseline}"
     bounds = {rung.kernel: costs.bound(rung.result, brief=True) for rung in ladder.rungs}
     known = any(bounds.values())
-    columns = ("time", "GFLOP/s", "% peak", "speed-up", "95 % interval", *(["bound by"] if known else []))
+    vendor = of_vendor(ladder.comparison.at(ladder.shape))
+    beside = [*([OF_VENDOR] if vendor else []), *(["bound by"] if known else [])]
+    columns = ("time", "GFLOP/s", "% peak", "speed-up", "95 % interval", *beside)
     table = new_table("kernel", *columns, gap=2)
     for rung in ladder.rungs:
         result, speedup = rung.result, wording.factor(rung.speedup.value)
@@ -56,10 +61,59 @@ def ladder(ladder: Ladder, told: Container[str] = ()) -> Group:
             share,
             speedup,
             sure,
+            *([_share_of_vendor(vendor, rung.kernel)] if vendor else []),
             *([bounds[rung.kernel]] if known else []),
         )
         add_row(table, rung.kernel, *row)
     return titled(title, table, *(line for line in notes(ladder) if line not in told))
+
+
+def _share_of_vendor(vendor: Mapping[str, tuple[str, Interval]], kernel: str) -> str:
+    return wording.share(vendor[kernel][1].value) if kernel in vendor else wording.NOTHING
+
+
+def _vendor_shares(comparison: Comparison, sizes: list[int]) -> list[Any]:
+    """% of NVIDIA's library of the same arithmetic at each size, where it is in the run."""
+    shares = {n: of_vendor(comparison.at((n, n, n))) for n in sizes}
+    if not any(shares.values()):
+        return []
+    table = new_table(f"{OF_VENDOR} \\ n", *map(str, sizes))
+    named = dict.fromkeys(vendor for there in shares.values() for vendor, _ in there.values())
+    for kernel in comparison.cells:
+        if kernel not in named and any(kernel in there for there in shares.values()):
+            add_row(table, kernel, *(_share_of_vendor(shares[n], kernel) for n in sizes))
+    if not table.row_count:
+        return []
+    return ["", table]
+
+
+def peaks(comparison: Comparison) -> list[str]:
+    """The ceilings of a comparison's arithmetic, a line; on a GPU several kinds may be beside each other."""
+    found = {peak_of(result) for row in comparison.cells.values() for result in row.values()}
+    rates = {
+        name: peak(comparison.run, name, dtype, threads) for name, dtype, threads in sorted(found, key=str)
+    }
+    told = [
+        f"{wording.gflops(rate)} GFLOP/s ({wording.arithmetic(name)})"
+        for name, rate in rates.items()
+        if math.isfinite(rate)
+    ]
+    return [f"measured peak: {', '.join(told)}"] if told else []
+
+
+def transfers(comparison: Comparison) -> list[str]:
+    """Of host data handed to a GPU: what of the time at the largest size was getting them there and back."""
+    lines = []
+    for kernel, row in comparison.cells.items():
+        known = [(at, r) for at, r in row.items() if measured(r) and number(r.cell.get("transfer_s"))]
+        if known:
+            at, result = max(known, key=lambda one: math.prod(one[0]))
+            transfer, product = (number(result.cell.get(name)) for name in ("transfer_s", "product_s"))
+            lines.append(
+                f"{kernel} at {wording.shape(*at)}: {wording.duration(result.seconds.value)}, of which the transfer "
+                f"takes {wording.duration(transfer)} and the product {wording.duration(product)}"
+            )
+    return lines
 
 
 def notes(ladder: Ladder) -> list[str]:
@@ -85,7 +139,7 @@ def doubts(results: Sequence[Result]) -> Group | None:
 def profile(profile: Profile) -> Group:
     """A row per operation of the step, their total, the remainder, and what the rows account for."""
     model = wording.architecture(profile.result.model)
-    threads = wording.plural(profile.result.threads, "thread")
+    threads = wording.threads(profile.result.threads)
     title = f"{label(profile.result)}: a training step of {model}, {threads}"
     table = new_table("op", *PROFILE)
     for row in profile.rows:
@@ -219,7 +273,9 @@ def _sizes(comparison: Comparison, sizes: list[int]) -> Table:
 
 
 def _shapes(comparison: Comparison) -> Table:
-    table = new_table("m × n × k", "kernel", "time", "GFLOP/s", "% of peak")
+    vendors = {shape: of_vendor(comparison.at(shape)) for shape in comparison.oblong}
+    beside = [OF_VENDOR] if any(vendors.values()) else []
+    table = new_table("m × n × k", "kernel", "time", "GFLOP/s", "% of peak", *beside)
     for shape in comparison.oblong:
         for kernel, row in comparison.cells.items():
             if shape in row and measured(row[shape]):
@@ -231,6 +287,7 @@ def _shapes(comparison: Comparison) -> Table:
                     wording.duration(result.seconds.value),
                     wording.gflops(result.rate.value),
                     wording.share(result.share_of_peak.value),
+                    *([_share_of_vendor(vendors[shape], kernel)] if beside else []),
                 )
             elif shape in row:
                 add_row(table, wording.shape(*shape), kernel, MARKS.get(row[shape].status, row[shape].status))

@@ -138,7 +138,7 @@ def _cache(pair: Pair) -> str:
 
 
 def _threads(pair: Pair) -> str:
-    return wording.plural(pair.threads, "thread")
+    return wording.threads(pair.threads)
 
 
 Part = Callable[[Pair], str]

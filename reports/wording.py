@@ -118,6 +118,29 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def threads(count: int) -> str:
+    """1 thread, 2 threads; none of ours is the GPU."""
+    return plural(count, "thread") if count else "GPU"
+
+
+def on(count: int) -> str:
+    """on 2 threads, on the GPU: where something was timed."""
+    return f"on {threads(count)}" if count else "on the GPU"
+
+
+ARITHMETIC = {
+    "tfloat32": "TF32 tensor cores",
+    "bfloat16": "bfloat16 tensor cores",
+    "float16": "float16 tensor cores",
+}
+
+
+def arithmetic(ceiling: str) -> str:
+    """What a ceiling of multiply-adds is of: fma is the CPU's, cuda-tfloat32 and the like a GPU's."""
+    what = ceiling.removeprefix("cuda-")
+    return ARITHMETIC.get(what, "fused multiply-add")
+
+
 def listed(words: Sequence[str]) -> str:
     """a, b and c."""
     *most, last = words

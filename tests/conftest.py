@@ -28,3 +28,13 @@ AVAILABLE = [k.name for k in gemm.kernels() if k.available and k.device == "cpu"
 def kernel(request):
     """Every kernel of the ladder that can run here: one test body, many kernels."""
     return request.param
+
+
+@pytest.fixture
+def device():
+    """CuPy's stand-in behind CuPy's name, and the kernels of CuPy's libraries available through it."""
+    from tests.stand_in import modules
+
+    names = ("cublas", "cublas-tf32")
+    with modules.installed(*(gemm.find(name) for name in names)) as cupy:
+        yield cupy

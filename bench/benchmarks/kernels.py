@@ -58,9 +58,9 @@ def cases():
             for threads in (1,) if on_device else THREADS:
                 if n <= LARGEST.get(kernel.name, n):
                     name = f"{kernel.name}-{n}-{threads}-thread{'s' if threads > 1 else ''}"
-                    yield pytest.param(
-                        kernel.name, n, threads, id=name, marks=pytest.mark.benchmark(max_time=0.5, **clock)
-                    )
+                    marks = pytest.mark.benchmark(max_time=0.5, **clock)
+                    for dtype in filter(kernel.signature, DTYPES):
+                        yield pytest.param(kernel.name, n, threads, dtype, id=f"{name}-{dtype}", marks=marks)
 
 
 @pytest.fixture
@@ -89,13 +89,13 @@ def peak():
     return measured
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("kernel", "n", "threads"), list(cases()), indirect=["threads"])
+@pytest.mark.parametrize(("kernel", "n", "threads", "dtype"), list(cases()), indirect=["threads"])
 def test_kernel(benchmark, peak, kernel, n, threads, dtype):
     """A prepared product of two n x n matrices: verified, timed, and verified again."""
     kernel, problem = gemm.get(kernel), Problem(n, n, n, dtype)
     a, b, c = problem.operands()
-    right = reference(a, b, accumulator=accumulator_of(kernel.signature(dtype), dtype))
+    accumulator = accumulator_of(kernel.signature(dtype), dtype)
+    right = reference(a, b, accumulator=accumulator, multiplies=kernel.multiplies)
     where = f"{threads} thread{'s' if threads > 1 else ''}"
     on_device = kernel.device == "cuda"
     if on_device:

@@ -11,6 +11,7 @@
     python -m bench.evidence.estimators  MLPClassifier and MLPRegressor beside scikit-learn's, over ten seeds
     python -m bench.evidence.predicted   networks drawn by a seed: predicted, then measured
     python -m bench.evidence.steps       training steps beside PyTorch, scikit-learn and NumPy
+    python -m bench.evidence.sanitized   the cuda-* kernels under compute-sanitizer: memory, races, barriers
 
 Each prints what it found. `bench/README.md` says what they gave on one machine.
 """

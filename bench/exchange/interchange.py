@@ -54,6 +54,9 @@ IDENTITY: Columns = {
     "data": (str, "what the operands are drawn from"),
     "threads": (int, "of the process"),
     "cache": (str, "hot or cold"),
+    "device": (str, "cpu or cuda"),
+    "operands": (str, "where a GPU's kernel has its operands: device or host"),
+    "arithmetic": (str, "what a GPU's kernel multiplies: float32, tfloat32, ..."),
     "status": (str, "ok wrong failed crashed timeout skipped unavailable impossible"),
 }
 FIGURES: Columns = {
@@ -93,6 +96,12 @@ SAMPLE: Columns = {
     "steal_s": (float, "core-seconds that the hypervisor took"),
     "throttled_s": (float, "core-seconds that the quota took"),
     "other_s": (float, "core-seconds that other processes used"),
+    "sm_mhz": (float, "clock of a GPU's multiprocessors while it worked"),
+    "memory_mhz": (float, "clock of its memory"),
+    "power_w": (float, "its power"),
+    "temperature_c": (float, "its temperature"),
+    "transfer_s": (float, "of host data handed to a GPU: seconds of the copies, timed apart"),
+    "product_s": (float, "and of the product alone"),
 }
 
 
@@ -235,6 +244,7 @@ def _identity(run: Run, result: Result) -> Line:
             "what": "product" if problem else "step",
             "order": problem.get("op_a", "n") + problem.get("op_b", "n") if problem else None,
             "arch": "-".join(map(str, model["arch"])) if model else None,
+            "device": result.cell.get("device", "cpu"),
         }
     )
 

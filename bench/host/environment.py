@@ -48,7 +48,8 @@ __all__ = [
 
 PACKAGES = (
     "gemmlab", "numpy", "numba", "llvmlite", "scipy", "scikit-learn", "threadpoolctl", "psutil", "ml_dtypes",
-    "mkl", "tbb", "intel-openmp", "blis", "cupy-cuda12x", "cupy-cuda13x", "torch", "tensorflow", "jax", "jaxlib",
+    "mkl", "tbb", "intel-openmp", "blis", "cupy-cuda12x", "cupy-cuda13x", "nvidia-ml-py",
+    "nvidia-cuda-nvrtc", "nvidia-cublas", "torch", "tensorflow", "jax", "jaxlib",
     "dask",
 )  # fmt: skip
 # Variables whose value changes what is measured, by prefix.

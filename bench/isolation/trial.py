@@ -21,10 +21,16 @@ IMPORT_S = 60.0
 
 
 class Outcome(NamedTuple):
-    """ok; or the status and the reason that the records of this kernel have, without another try."""
+    """ok; or the status and the reason that the records of this kernel have, without another try.
+
+    device, inputs, multiplies  of its Kernel: where it multiplies, the dtypes that it takes, what it rounds them to
+    """
 
     status: str
     reason: str | None = None
+    device: str = "cpu"
+    inputs: tuple[str, ...] = ()
+    multiplies: str | None = None
 
 
 def file_of(kernel: str) -> tuple[Path, str] | None:
@@ -45,9 +51,16 @@ def outcome(kernel: str) -> Outcome:
         peer = peers.get(kernel)
         return Outcome("unavailable", f"{peer.name}: {peer.reason}") if peer.reason else Outcome("ok")
     registered = gemm.find(kernel)
+    what = about(registered)
     if registered.available:
-        return Outcome("ok")
-    return Outcome("unavailable", f"{registered.name}: {registered.reason}")
+        return Outcome("ok", None, *what)
+    return Outcome("unavailable", f"{registered.name}: {registered.reason}", *what)
+
+
+def about(kernel: gemm.Kernel) -> tuple[str, tuple[str, ...], str | None]:
+    """What of a kernel an Outcome tells beside whether it can be used."""
+    inputs = tuple(signature.input for signature in kernel.signatures)
+    return kernel.device, inputs, getattr(kernel, "multiplies", None)
 
 
 def name(kernel: str) -> str:
@@ -85,4 +98,5 @@ def _tried(path: Path, function: str, source: str) -> Outcome:
     finally:
         worker.kill()
         end_all(worker.entry)
-    return Outcome(answer["status"], answer.get("reason"))
+    device, inputs, multiplies = answer.get("about") or ("cpu", (), None)
+    return Outcome(answer["status"], answer.get("reason"), device, tuple(inputs), multiplies)

@@ -4,6 +4,7 @@
     peer:torch           PyTorch, as one writes it: nn.Sequential, loss.backward(), a fused optimizer
     peer:torch-compile   the same, its forward and backward pass compiled (needs a C++ compiler)
     peer:scikit-learn    MLPClassifier.partial_fit
+    peer:torch-cuda      PyTorch on the GPU (with --device cuda), TF32 off; there are -tf32, -compile, -compile-tf32
 
 A peer begins with the weights that it is given and must lose what float64 loses with them, step by step (`Peer.check`),
 before it is timed. It is named where a kernel is (`gemmlab profile --kernel numba-micro --kernel peer:torch`) and has a
@@ -30,7 +31,7 @@ Make = Callable[[dict[str, Any], Sequence[Array], Array, Array, int], Step]
 
 PREFIX = "peer:"
 # How far the losses of a peer's first steps may be from float64's, relative to the loss.
-TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
+TOLERANCE = {"float32": 2e-4, "float64": 1e-9, "tfloat32": 5e-3, "bfloat16": 3e-2}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Peer:
              record, weights [W_1, b_1, ...] of its dtype, x (batch, d_in), labels y (batch,)
     needs    what it imports, and the package that has it
     takes    settings of a network, {"activation": (...), ...}: those that it can have
+    device   where its network lives
     """
 
     name: str
@@ -49,11 +51,14 @@ class Peer:
     needs: tuple[str, str]
     takes: dict[str, tuple[str, ...]]
     variant: str = ""
+    device: str = "cpu"
 
     @property
     def reason(self) -> str | None:
         """Why it cannot run here, or None."""
         imported, package = self.needs
+        if self.device == "cuda" and find_spec(imported):
+            return gemm.find("torch-cuda").reason
         return None if find_spec(imported) else f"{imported} is not installed; `pip install {package}`"
 
     @property
@@ -62,6 +67,10 @@ class Peer:
 
     def refuses(self, model: dict[str, Any]) -> str | None:
         """Why it does not have such a network, or None."""
+        lives = model.get("device", "cpu")
+        if lives != self.device:
+            where, wanted = (f"--device {name}" for name in (lives, self.device))
+            return f"{self.name} is a step with {wanted}, not {where}; leave one of them out"
         if other := next((part for part in model["arch"] if isinstance(part, str)), None):
             return f"{self.name} is written for dense layers, not {other}"
         for setting, values in self.takes.items():
@@ -72,6 +81,11 @@ class Peer:
     def make(self, model: dict[str, Any], weights: Sequence[Array], x: Array, y: Array, threads: int) -> Step:
         make: Make = import_module(f"bench.peers.{self.module}").make
         return make(model | {"variant": self.variant}, [w.copy() for w in weights], x, y, threads)
+
+    def clock(self, step: Step, steps: int) -> int:
+        """Nanoseconds of a device for so many steps."""
+        taken: int = import_module(f"bench.peers.{self.module}").clock(step, steps)
+        return taken
 
     def check(
         self, losses: Sequence[float], model: dict[str, Any], weights: Sequence[Array], x: Array, y: Array
@@ -84,7 +98,7 @@ class Peer:
         for at, found in enumerate(losses, start=1):
             right = exact()
             worst = max(worst, abs(found - right) / abs(right))
-            if not worst <= TOLERANCE[model["dtype"]]:
+            if not worst <= TOLERANCE["tfloat32" if "tf32" in self.variant else model["dtype"]]:
                 raise ValueError(f"the loss of step {at} is {found:.8g}; in float64 it is {right:.8g}")
         return worst
 
@@ -95,6 +109,15 @@ _USUAL = {
     "optimizer": ("sgd",),
     "dtype": ("float32", "float64"),
 }
+_ON_GPU = _USUAL | {"dtype": ("float32", "float64", "bfloat16")}
+
+
+def _torch_cuda(variant: str, idea: str) -> Peer:
+    name = "-".join(filter(None, ("peer:torch-cuda", variant)))
+    takes = _ON_GPU | {"dtype": ("float32",)} if "tf32" in variant else _ON_GPU
+    return Peer(name, idea, "torch_cuda_step", ("torch", "torch"), takes, variant, "cuda")
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -110,6 +133,10 @@ PEERS = {
             ("sklearn", "scikit-learn"),
             _USUAL,
         ),
+        _torch_cuda("", "PyTorch on the GPU, eager, float32 as float32"),
+        _torch_cuda("tf32", "PyTorch on the GPU, eager, TF32 allowed"),
+        _torch_cuda("compile", "PyTorch on the GPU, compiled, float32 as float32"),
+        _torch_cuda("compile-tf32", "PyTorch on the GPU, compiled, TF32 allowed"),
     )
 }
 

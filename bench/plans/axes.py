@@ -6,16 +6,20 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import gemm
+from bench.isolation import trial
 from bench.peers import is_peer
+from bench.plans import device
 from bench.plans.plan import DECLARED, PRECISIONS, Cell, full_name, source, tuning
 from bench.plans.shapes import ORDERS, Shape, all_shapes, all_sizes, mixed, whole
 from bench.records import Line
-from gemm.problems import DATA, DTYPES, Problem
+from gemm.dtypes import EVERY, is_here
+from gemm.problems import DATA, Problem
 from gemm.threads import available_cores
 
 # The largest number that a setting may be: a day in seconds.
@@ -36,13 +40,14 @@ SETTINGS = (*COUNTS, *SECONDS, "precision")
 class Sweep:
     """A sweep over products: the cross product of its axes.
 
-    kernels  by default the ladder, without the peers
+    kernels  by default the ladder, without the peers; cuda-* stands for all of the ladder that are called so
     shapes   with an order or a batch of their own where they bring one; sizes n are squares (n, n, n) and come on
              top of them
     groups   named lists of both, on top of them as well: tables give each a row of its own
     threads  counts, or "all"
     orders   of the operands: nn, tn, nt, tt ("t": stored transposed, handed over as a view)
-    cache    hot, cold: operands evicted before every call
+    cache    hot, cold: operands evicted before every call; by default hot, of a device's own operands cold
+    operands of kernels on a device: device (the default), host: NumPy arrays, taken there and back in every call
     data     kinds of it (gemm.problems.DATA)
     batch    products in a stack
     """
@@ -54,7 +59,8 @@ class Sweep:
     dtypes: tuple[str, ...] = ("float32",)
     threads: tuple[int | str, ...] = ()
     orders: tuple[str, ...] = ("nn",)
-    cache: tuple[str, ...] = ("hot",)
+    cache: tuple[str, ...] = ()
+    operands: tuple[str, ...] = ("device",)
     data: tuple[str, ...] = ("normal",)
     batch: tuple[int, ...] = (1,)
     alpha: float = 1.0
@@ -62,7 +68,18 @@ class Sweep:
 
     def cells(self) -> list[Cell]:
         """Every cell, smaller problems first. Raises ValueError, UnknownKernel for what cannot be."""
-        kernels = self.kernels or tuple(kernel.name for kernel in gemm.kernels() if not kernel.peer)
+        kernels = self._named() or tuple(
+            kernel.name
+            for kernel in gemm.kernels()
+            if not kernel.peer
+            and (kernel.device == "cpu" or kernel.available)
+            and any(map(kernel.signature, self.dtypes))
+        )
+        for dtype in self.dtypes:
+            if not is_here(dtype):
+                raise ValueError(
+                    f"{dtype} is a dtype of ml_dtypes, which is not installed; pip install ml_dtypes"
+                )
         if peer := next(filter(is_peer, kernels), None):
             raise ValueError(f"{peer} does whole training steps; name it in `gemmlab profile`")
         cores = available_cores()
@@ -72,6 +89,8 @@ class Sweep:
                 raise ValueError(
                     f"threads = {count}: this process may use 1 to {cores} cores, or all of them"
                 )
+        on_device = [kernel for kernel in kernels if device.device_of(kernel) != "cpu"]
+        on_cpu = [kernel for kernel in kernels if kernel not in on_device]
         cells = [
             Cell(
                 full_name(kernel),
@@ -82,20 +101,64 @@ class Sweep:
                 tuning=tuning(kernel, problem.dtype),
             )
             for count in threads
-            for problem in sorted(self._problems(), key=lambda problem: problem.flops)
-            for cache in self.cache
-            for kernel in kernels
+            for problem in self._rising(LADDER_SIZES)
+            for cache in self.cache or CACHES[:1]
+            for kernel in self._that_take(problem.dtype, on_cpu)
+        ]
+        cells += [
+            Cell(
+                full_name(kernel),
+                device.NO_THREADS,  # one cell of a problem, however many threads others have
+                problem,
+                source=source(kernel),
+                cache=cache,
+                tuning=tuning(kernel, problem.dtype),
+                device=device.device_of(kernel),
+                operands=operands,
+                arithmetic=device.arithmetic(kernel, problem.dtype),
+            )
+            for problem in (self._rising(device.SIZES) if on_device else ())
+            for operands in self.operands
+            for cache in self.cache or (("cold",) if operands == "device" else ("hot",))
+            for kernel in self._that_take(problem.dtype, on_device)
         ]
         return list(dict.fromkeys(cells))
+
+    def _named(self) -> tuple[str, ...]:
+        """The kernels that are named, patterns written out. Raises ValueError for one that fits none."""
+        found: list[str] = []
+        for name in self.kernels:
+            if "*" not in name or trial.file_of(name):
+                found.append(name)
+                continue
+            fits = [
+                kernel.name for kernel in gemm.kernels() if not kernel.peer and fnmatch(kernel.name, name)
+            ]
+            if not fits:
+                raise ValueError(f"no kernel is called like {name!r}; `gemmlab kernels` lists them")
+            found += fits
+        return tuple(dict.fromkeys(found))
+
+    def _that_take(self, dtype: str, kernels: Iterable[str]) -> list[str]:
+        """The kernels for this dtype. One that takes no dtype of the sweep stays: its record says what it takes."""
+        return [
+            kernel
+            for kernel in kernels
+            if device.takes(kernel, dtype) or not any(device.takes(kernel, other) for other in self.dtypes)
+        ]
+
+    def _rising(self, sizes: Sequence[int]) -> list[Problem]:
+        """Every problem, smaller ones first; `sizes` where the sweep names none."""
+        return sorted(self._problems(sizes), key=lambda problem: problem.flops)
 
     def grouped(self) -> dict[str, list[str]]:
         """Name of a group -> its shapes, written out with order and batch: what a plan keeps of groups."""
         return {name: [one.text for one in self._written_out(members)] for name, members in self.groups}
 
-    def _problems(self) -> Iterable[Problem]:
+    def _problems(self, default: Sequence[int]) -> Iterable[Problem]:
         shapes = [*(Shape(n, n, n) for n in self.sizes), *self.shapes]
         shapes += [shape for _, members in self.groups for shape in members]
-        written_out = list(self._written_out(shapes or [Shape(n, n, n) for n in LADDER_SIZES]))
+        written_out = list(self._written_out(shapes or [Shape(n, n, n) for n in default]))
         for dtype, data, (m, n, k, order, batch) in product(self.dtypes, self.data, written_out):
             yield Problem(
                 m, n, k, dtype, (order or "nn")[0], (order or "nn")[1],
@@ -186,9 +249,11 @@ def make_sweep(values: Line, where: str, required: Iterable[str] = (), under: Sw
         for count in values.get("threads", ())
     )
     for key, what, known in (
-        ("dtypes", "dtype", DTYPES), ("orders", "order", ORDERS), ("cache", "cache", CACHES), ("data", "data", DATA),
+        ("dtypes", "dtype", EVERY), ("orders", "order", ORDERS), ("cache", "cache", CACHES), ("data", "data", DATA),
+        ("operands", "place of operands", device.OPERANDS),
     ):  # fmt: skip
-        values[key] = tuple(_known(f"{where}: unknown {what}", values.get(key, known[:1]), known))
+        default = () if key == "cache" else known[:1]  # of a cache, what suits each kernel
+        values[key] = tuple(_known(f"{where}: unknown {what}", values.get(key, default), known))
     values["kernels"] = tuple(str(name) for name in values.get("kernels", ()))
     for key in ("alpha", "beta"):
         value = values.get(key, 1.0)

@@ -13,6 +13,7 @@ from math import ceil
 import numpy as np
 
 from bench.host.environment import last_cache
+from gemm.dtypes import itemsize
 from gemm.problems import Problem
 
 MOST = 2 << 30
@@ -31,7 +32,7 @@ def copies(problem: Problem) -> int:
 def footprint(problem: Problem) -> int:
     """Bytes of A, B and C."""
     elements = problem.m * problem.k + problem.k * problem.n + problem.m * problem.n
-    return problem.batch * elements * np.dtype(problem.dtype).itemsize
+    return problem.batch * elements * itemsize(problem.dtype)
 
 
 def memory(problem: Problem) -> int:

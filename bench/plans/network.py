@@ -13,11 +13,14 @@ import gemm
 import mlp
 from bench import peers
 from bench.isolation import trial
-from bench.plans.plan import Cell, check_memory, frozen, full_name, renamed, source, tuning
+from bench.plans.device import CUDA, NO_THREADS, arithmetic
+from bench.plans.plan import Cell, check_memory, frozen, full_name, names_in, renamed, source, tuning
 from bench.plans.shapes import whole
+from gemm.dtypes import named as dtype_named
 from gemm.problems import DTYPES
 from gemm.threads import available_cores
 from mlp.assignment import assign
+from mlp.devices import DEVICES
 
 DEFAULTS: dict[str, Any] = {
     "activation": "relu",
@@ -26,7 +29,10 @@ DEFAULTS: dict[str, Any] = {
     "lr": 0.01,
     "dtype": "float32",
     "data": "random",
+    "device": "cpu",
 }
+# What stands in a description only where it is another: those of before have no device.
+UNSAID = {"device": "cpu"}
 
 
 def cells(
@@ -46,17 +52,26 @@ def cells(
     batch = whole(batch, "batch")
     shape = mlp.architecture(arch)
     described |= {"arch": shape.parts, "batch": batch}
+    if described["device"] not in DEVICES:
+        raise ValueError(f"unknown device {described['device']!r}; there are {', '.join(DEVICES)}")
+    there = described["device"] != "cpu"
+    for name, usual in UNSAID.items():
+        if described[name] == usual:
+            del described[name]
     cores = available_cores()
     threads = cores if threads is None else whole(threads, "threads", "count of threads")
     if threads > cores:
         raise ValueError(f"threads = {threads}: this process may use 1 to {cores} cores")
     # Built once here, so that a mistake is one sentence now and not a worker's failure later.
+    # On the host, whatever its device: this process may have none.
+    known = (*DTYPES, "bfloat16") if there else DTYPES
+    plain = described | {"dtype": "float32"} if there and described["dtype"] in known else described
     network = mlp.MLP(
         shape.thin(), kernel="blas",
-        **{key: described[key] for key in ("activation", "loss", "optimizer", "lr", "dtype")},
+        **{key: plain[key] for key in ("activation", "loss", "optimizer", "lr", "dtype")},
     )  # fmt: skip
-    if described["dtype"] not in DTYPES:
-        raise ValueError(f"unknown dtype {described['dtype']!r}; there are {', '.join(DTYPES)}")
+    if described["dtype"] not in known:
+        raise ValueError(f"unknown dtype {described['dtype']!r}; there are {', '.join(known)}")
     if described["data"] not in ("random", "digits"):
         described["data"] = str(Path(described["data"]).resolve())
     check_memory([Cell("blas", threads, model=frozen(described))])
@@ -66,8 +81,18 @@ def cells(
     for kernel in (kernel for kernel in kernels if not peers.is_peer(kernel)):
         with suppress(gemm.KernelUnavailable):  # that becomes a record with the reason
             # files are not for this process to import: in their place, any name does
-            known = renamed(kernel, lambda name: "blas" if trial.file_of(name) else name)
-            assign(known, [layer.products for layer in network.layers])
+            any_name = "cublas" if there else "blas"
+            named = renamed(kernel, lambda name: any_name if trial.file_of(name) else name)  # noqa: B023 - now
+            if not there:
+                assign(named, [layer.products for layer in network.layers])
+                continue
+            for name in names_in(named):
+                if gemm.find(name).device != "cuda":
+                    raise ValueError(
+                        f"kernel {name!r} multiplies on the CPU and this network lives on the GPU; give kernels of "
+                        "the GPU such as cublas or cuda-warptile, or leave --device cuda out"
+                    )
+            assign(renamed(named, lambda name: "blas"), [layer.products for layer in network.layers])
     if described["data"] != "random":
         _, labels = batch_for(described, np.random.default_rng(0))
         if described["loss"] == "softmax-cross-entropy" and labels.max() >= shape.widths[-1]:
@@ -78,14 +103,21 @@ def cells(
     cells = [
         Cell(
             full_name(kernel),
-            threads,
+            NO_THREADS if there else threads,
             model=frozen(described),
             source=source(kernel),
             tuning=tuning(kernel, described["dtype"]),
+            **_there(kernel, described["dtype"]) if there else {},
         )
         for kernel in kernels
     ]
     return list(dict.fromkeys(cells))
+
+
+def _there(kernel: str, dtype: str) -> dict[str, Any]:
+    """What a cell on a GPU has besides; of a mapping, the arithmetic is that of its first entry."""
+    multiplied = dtype if peers.is_peer(kernel) else arithmetic(names_in(kernel)[0], dtype)
+    return {"device": CUDA, "operands": "device", "arithmetic": multiplied}
 
 
 def batch_for(model: dict[str, Any], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -100,6 +132,6 @@ def batch_for(model: dict[str, Any], rng: np.random.Generator) -> tuple[np.ndarr
                 f"begin the architecture with {data.x_train.shape[1]}"
             )
         rows = rng.permutation(len(data.x_train))[np.arange(batch) % len(data.x_train)]
-        return np.ascontiguousarray(data.x_train[rows], dtype=model["dtype"]), data.y_train[rows]
-    x = rng.standard_normal((batch, widths[0])).astype(model["dtype"])
+        return np.ascontiguousarray(data.x_train[rows], dtype=dtype_named(model["dtype"])), data.y_train[rows]
+    x = rng.standard_normal((batch, widths[0])).astype(dtype_named(model["dtype"]))
     return x, rng.integers(0, widths[-1], batch)

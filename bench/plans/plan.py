@@ -17,8 +17,9 @@ import mlp
 from bench.host.environment import available_memory, last_cache, stream_size
 from bench.isolation import trial
 from bench.peers import is_peer
-from bench.plans import cold
+from bench.plans import cold, device
 from bench.records import Line, RunError, cell_id
+from gemm.dtypes import itemsize
 from gemm.problems import Problem
 
 # The numbers of launches at which sampling may stop, whatever made it stop: a rule that looks after every
@@ -36,9 +37,13 @@ PRECISIONS: dict[str, dict[str, Any]] = {
 class Cell:
     """One kernel on one problem or model. `identity` is what its id is the hash of.
 
+    threads   of its process's pools; of a kernel on a device 0 (`bench.plans.device.NO_THREADS`): none of ours
     cache     hot, or cold: its operands are evicted before every call
     tuning    what its kernel's settings for this machine are, where it has any: of a mapping, all that it names
     revision  the git revision whose source it runs ("": the one that runs the lab)
+    device    cpu or cuda: where its kernel multiplies. Of a device also
+    operands  where they lie, and
+    arithmetic  what it multiplies: float32, tfloat32, ...: which ceiling it is held against
     """
 
     kernel: str
@@ -49,6 +54,9 @@ class Cell:
     cache: str = "hot"
     revision: str = ""
     tuning: str | None = None
+    device: str = "cpu"
+    operands: str = "host"
+    arithmetic: str | None = None
 
     @property
     def identity(self) -> Line:
@@ -57,6 +65,8 @@ class Cell:
             "kernel": self.kernel, "source": self.source, "tuning": self.tuning, "threads": self.threads,
             "cache": self.cache, "via": "prepared", **what,
             **({"revision": self.revision} if self.revision else {}),
+            **({"device": self.device, "operands": self.operands} if self.device != "cpu" else {}),
+            **({"arithmetic": self.arithmetic} if self.arithmetic else {}),
         }  # fmt: skip
 
     @property
@@ -66,7 +76,7 @@ class Cell:
     @property
     def group(self) -> tuple[Any, ...]:
         """Cells with the same key are timed in turn, unless the plan has all in one (`Plan.group`)."""
-        return (self.threads, self.problem or self.model, self.cache)
+        return (self.threads, self.problem or self.model, self.cache, self.device, self.operands)
 
     @property
     def dtype(self) -> str:
@@ -84,6 +94,7 @@ class Cell:
             identity["source"] if revision else source(kernel),
             identity.get("cache", "hot"), revision or "",
             identity.get("tuning") if revision else tuning(kernel, what["dtype"]),
+            identity.get("device", "cpu"), identity.get("operands", "host"), identity.get("arithmetic"),
         )  # fmt: skip
 
 
@@ -138,7 +149,8 @@ class Plan:
             self.timeout_s,
             1.0 if self.budget_s is None else self.budget_s,
         ]
-        counts = [self.launches, self.rounds, *self.looks, *(cell.threads for cell in self.cells)]
+        counts = [self.launches, self.rounds, *self.looks]
+        counts += [cell.threads for cell in self.cells if cell.device == "cpu"]
         for value in (*counts, *seconds):
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise TypeError(f"{value!r} is no number above 0")
@@ -170,6 +182,8 @@ class Plan:
 
 def check_memory(cells: Iterable[Cell], group: Callable[[Cell], Any] = lambda cell: cell.group) -> None:
     """Refuse, before anything is allocated, what needs more memory than there is. Raises ValueError."""
+    cells = list(cells)
+    device.check_memory(cells)
     needed, free = memory(cells, group), available_memory()
     if needed > 0.9 * free:
         raise ValueError(
@@ -205,9 +219,12 @@ def _held_and_needed(cell: Cell) -> tuple[int, int]:
     if cell.problem:
         p = cell.problem
         operands = p.batch * (p.m * p.k + p.k * p.n + 2 * p.m * p.n)
-        held = operands * (4 if p.dtype == "float32" else 8)
+        held = operands * itemsize(p.dtype)
         needed = held + 20 * operands + 40 * p.batch * p.m * p.n
-        return held + (cold.memory(p) if cell.cache == "cold" else 0), needed
+        copied = (
+            cell.cache == "cold" and cell.operands == "host"
+        )  # of a device's own, the device holds the copies
+        return held + (cold.memory(p) if copied else 0), needed
     model = dict(cell.model)
     kinds = {name: model[name] for name in ("activation", "loss", "optimizer", "dtype") if name in model}
     held = mlp.memory(

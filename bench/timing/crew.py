@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from bench.isolation.guardian import Guardian, end_all
 from bench.isolation.processes import ROOT, Gone, Worker
 from bench.plans.plan import Plan
 from bench.records import Line
+from gemm.threads import available_cores
 
 CEILING = "(ceiling)"
 
@@ -87,8 +89,8 @@ class Crew:
     def _begin(self, member: Member) -> Worker:
         tree = self.plan.trees.get(member.revision, {}) if member.revision else {}
         worker = Worker(
-            member.threads, tree.get("root") or ROOT, **self._python(tree), **self._compiled_anew(member),
-            GEMMLAB_RUN=self.marker,
+            member.threads or available_cores(), tree.get("root") or ROOT, **self._python(tree),
+            **self._compiled_anew(member), GEMMLAB_RUN=self.marker,
         )  # fmt: skip
         worker.tell(do="hello", ceiling=member.kernel == CEILING)
         return worker
@@ -104,13 +106,18 @@ class Crew:
         """
         if member.kernel == CEILING:
             return {}
+        compiled = self.scratch / "compiled"
         # Where threads are but one factor of many, nobody waits for the same code to be compiled for each of them.
         threads = None if self.plan.factors else member.threads
         what = repr((member.kernel, threads, member.revision))
-        folder = self.scratch / "compiled" / hashlib.sha256(what.encode()).hexdigest()[:12]
+        folder = compiled / hashlib.sha256(what.encode()).hexdigest()[:12]
         if folder.exists():
             self.anew.discard(member)
         else:
             folder.mkdir(parents=True)
             self.anew.add(member)
-        return {"NUMBA_CACHE_DIR": str(folder), "CUPY_CACHE_DIR": str(folder)}
+        # What CuPy compiles for comparing and filling arrays all have in common; with the user's other runs as well,
+        # where the user has named a folder for it: that is half a minute of each run.
+        common = os.environ.get("CUPY_CACHE_DIR") or str(compiled / "cupy")
+        found = {"NUMBA_CACHE_DIR": str(folder), "CUPY_CACHE_DIR": common}
+        return found if member.threads else found | {"XDG_CACHE_HOME": str(folder)}  # (gemm.cuda.build)

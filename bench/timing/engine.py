@@ -31,6 +31,7 @@ from bench.host.witness import FIGURES
 from bench.isolation import trial
 from bench.isolation.processes import Gone, Worker, undisturbed
 from bench.peers import is_peer
+from bench.plans.device import BANDWIDTHS, ceiling_of
 from bench.plans.plan import DECLARED, Cell, Plan, check_memory, names_in, unfrozen
 from bench.records import (
     Interrupted,
@@ -62,6 +63,9 @@ MOST = 3
 # What is done in a turn of a round beside sampling a ceiling, which goes by the ceiling's name.
 SAMPLE, TWIN = "sample", "twin"
 Turn = tuple[str, Cell]
+# What a sample on a device has of the device, beside the figures of the witness (`bench.host.gpu.now`); and where host
+# data are handed to one, the parts of its time.
+DEVICE_FIGURES = ("sm_mhz", "memory_mhz", "power_w", "temperature_c", "throttled", "transfer_s", "product_s")
 # Calls on a problem before the first sample: verification, first call, calibration.
 CALLS_TO_OPEN = 5
 # The same of a training step (rules 2 and 3 multiply each of its products three times), and the steps of a sample that
@@ -234,6 +238,7 @@ class _Engine:
         if cell.problem:
             problem = cell.problem.record()
             what = {"what": "problem", "problem": problem, "cache": cell.cache, "reference_at": reference_at}
+            what |= _of_device(cell)
         else:
             what = {"what": "model", "model": unfrozen(cell.model)}
         common = {"cell": cell.id, "kernel": cell.kernel, "seed": self.plan.seed}
@@ -279,7 +284,7 @@ class _Engine:
         small: Line
         if cell.problem:
             calls = plan.launches * (CALLS_TO_OPEN + plan.rounds)
-            small = {"do": "pilot", "problem": cell.problem.record()}
+            small = {"do": "pilot", "problem": cell.problem.record(), **_of_device(cell)}
             rates = self.rates[cell.kernel, cell.threads]
             known = [(flops, s) for flops, s in rates if flops <= cell.problem.flops]
             if any(s >= TELLING_S for _, s in known):  # shorter calls alone are overhead more than rate
@@ -302,11 +307,11 @@ class _Engine:
 
     def _rounds(self, launch: int, cluster: list[Cell], twin: Cell | None) -> None:
         """R rounds of one sample each, in an order drawn anew for every round; more where some were disturbed."""
-        peaks = {(cell.threads, cell.dtype): ("fma", cell) for cell in cluster}
+        peaks = {(cell.threads, cell.arithmetic or cell.dtype): (_peak(cell), cell) for cell in cluster}
         bandwidths: list[Turn] = []
         for cell in {cell.threads: cell for cell in cluster}.values():
             if (launch, cell.threads) not in self.bandwidths_of:
-                bandwidths += [(name, cell) for name in ceilings.names(self.caches) if name != "fma"]
+                bandwidths += [(name, cell) for name in self._bandwidths(cell)]
                 self.bandwidths_of.add((launch, cell.threads))
         quiet, number, planned = 0, 0, self.plan.rounds
         until = math.inf
@@ -331,6 +336,12 @@ class _Engine:
             number += 1
             if number == planned:
                 until = monotonic() + self.plan.more_s
+
+    def _bandwidths(self, cell: Cell) -> list[str]:
+        """The ceilings of moving bytes where the cell's kernel multiplies."""
+        if cell.device != "cpu":
+            return list(BANDWIDTHS)
+        return [name for name in ceilings.names(self.caches) if name != "fma"]
 
     def _sample(self, cell: Cell, at: Line) -> float:
         """Take one sample and write it down; the share of its time that it waited for a core."""
@@ -390,7 +401,7 @@ class _Engine:
             answer = self.crew.ask(Member(CEILING, cell.threads), do="ceiling", **request)
         except Gone:
             return
-        dtype = cell.dtype if name == "fma" else None
+        dtype = cell.dtype if name == "fma" else None  # the names of a device's say what they are of
         what = {"ceiling": name, "dtype": dtype, "threads": cell.threads, **at}
         if answer["status"] == "ok":
             kept = {key: answer[key] for key in ("seconds", "work", "unit")}
@@ -437,7 +448,18 @@ def _part(answer: Line, seconds: float) -> Line:
 
 
 def _kept(answer: Line) -> Line:
-    return {key: answer.get(key) for key in ("loops", "seconds", *FIGURES)}
+    kept = {key: answer.get(key) for key in ("loops", "seconds", *FIGURES)}
+    return kept | {key: answer[key] for key in DEVICE_FIGURES if key in answer}
+
+
+def _of_device(cell: Cell) -> Line:
+    """What a request has to say of a cell on a device beside what it says of all."""
+    return {"operands": cell.operands} if cell.device != "cpu" else {}
+
+
+def _peak(cell: Cell) -> str:
+    """The ceiling of its arithmetic."""
+    return ceiling_of(cell.arithmetic or cell.dtype) if cell.device != "cpu" else "fma"
 
 
 def _alike(cells: list[Cell], opened: dict[str, Line]) -> list[list[Cell]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from bench.plans.plan import Cell
 from gemm.correctness import reference
 from gemm.problems import Problem
 
-# Bytes of references that are kept from one launch to the next; the oldest go first.
-KEPT = 512 << 20
+# Bytes that are kept from one launch to the next, and the share of what is free there; the oldest go first. That of a
+# large product on a GPU, 8192 x 8192, has 1 GiB and takes the processor half a minute.
+KEPT, SHARE = 8 << 30, 0.25
+# Bytes of an operand from which it is kept as well: to draw it again in every worker takes longer than to read it.
+DRAWN = 16 << 20
 
 
 class References:
@@ -24,28 +28,40 @@ class References:
         self._names: dict[Problem, str] = {}
 
     def path(self, cell: Cell) -> str | None:
-        """Where the reference of the cell's problem lies (`PATH-c.npy`, `PATH-bound.npy`); None for a model."""
+        """Where the reference of the cell's problem lies (`PATH-c.npy`, `PATH-bound.npy`); None for a model.
+
+        Beside it, of a large problem on a device, A and B (`PATH-a.npy`, `PATH-b.npy`), as unsigned integers.
+        """
         problem = cell.problem
         if problem is None:
             return None
         if problem not in self._sizes:
-            self._make(problem)
+            self._make(problem, cell.device != "cpu" and cell.operands == "device")
         return self._names[problem]
 
-    def _make(self, problem: Problem) -> None:
+    def _make(self, problem: Problem, on_device: bool) -> None:
         a, b, c0 = problem.operands(self.seed)
         right = reference(a, b, c0, alpha=problem.alpha, beta=problem.beta, epilogue=problem.make_epilogue())
-        size = right.c.nbytes + right.bound.nbytes
-        while self._sizes and sum(self._sizes.values()) + size > KEPT:
+        arrays = {"c": right.c, "bound": right.bound}
+        if on_device and problem.strides == "contiguous" and min(a.nbytes, b.nbytes) >= DRAWN:
+            bits = np.dtype(f"u{a.itemsize}")
+            arrays |= {"a": a.view(bits), "b": b.view(bits)}
+        size = sum(array.nbytes for array in arrays.values())
+        while self._sizes and sum(self._sizes.values()) + size > self._most():
             self._drop(next(iter(self._sizes)))
         self._made += 1
         name = str(self.scratch / f"reference-{self._made}")
-        np.save(f"{name}-c.npy", right.c)
-        np.save(f"{name}-bound.npy", right.bound)
+        for part, array in arrays.items():
+            np.save(f"{name}-{part}.npy", array)
         self._sizes[problem], self._names[problem] = size, name
+
+    def _most(self) -> float:
+        """Bytes that may lie there."""
+        free = shutil.disk_usage(self.scratch).free + sum(self._sizes.values())
+        return min(KEPT, SHARE * free)
 
     def _drop(self, problem: Problem) -> None:
         name = self._names.pop(problem)
         del self._sizes[problem]
-        for part in ("c", "bound"):
+        for part in ("c", "bound", "a", "b"):
             Path(f"{name}-{part}.npy").unlink(missing_ok=True)

@@ -32,13 +32,16 @@ from gemm.correctness import (
     Reference,
     accumulator_of,
     error_ratio,
+    exact_product,
     exactly,
     integers_agree,
     reference,
     significand_problems,
 )
+from gemm.dtypes import low, roundoff
 from gemm.guards import Guards
 from gemm.problems import Problem, lay_out
+from mlp.devices import host
 
 # Calls at the start of a turn that are not counted, for about this long and one at least: caches, clocks and
 # sleeping threads come back to what they are in the middle of a run.
@@ -157,11 +160,12 @@ def pilot(kernel: str, problem: Problem) -> float:
         size *= 2
 
 
-def network(kernel: str, model: dict[str, Any], seed: int) -> mlp.MLP:
-    """A cell's model, built."""
+def network(kernel: str | None, model: dict[str, Any], seed: int) -> mlp.MLP:
+    """A cell's model, built. kernel None: what it multiplies with is of no interest."""
     return mlp.MLP(
         model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
         lr=model.get("lr", 0.01), kernel=kernel, dtype=model["dtype"], seed=seed,
+        device=model.get("device", "cpu"),
     )  # fmt: skip
 
 
@@ -186,6 +190,13 @@ def start_all(model: mlp.MLP, batch: int) -> float:
     return sum(starting(kernel, model.dtype.name, *orders) for kernel, *orders in sorted(kinds))
 
 
+def _pilot_of(kernel: str) -> Callable[[str, Problem], float]:
+    """The pilot of a kernel's products, where its operands will be."""
+    from bench.timing import device
+
+    return device.pilot if gemm.find(kernel).device == "cuda" else pilot
+
+
 def pilot_step(kernel: str, model: dict[str, Any]) -> float:
     """Seconds that a step's products are likely to take: at the rate of the largest that a kernel does."""
     manners()  # as they are before the kernel's first call
@@ -195,7 +206,7 @@ def pilot_step(kernel: str, model: dict[str, Any]) -> float:
     predicted = 0.0
     for name, own in products(built, model["batch"]).items():
         largest = max(own, key=lambda problem: problem.flops)
-        predicted += pilot(name, largest) * sum(problem.flops for problem in own) / largest.flops
+        predicted += _pilot_of(name)(name, largest) * sum(problem.flops for problem in own) / largest.flops
     return predicted
 
 
@@ -227,11 +238,11 @@ class Product:
         self.problem = Problem.from_record(problem)
         self.loading_s = load(kernel, self.problem)  # before anything else imports it
         self.kernel = gemm.find(kernel)
-        self.a, self.b, self.c0 = self.problem.operands(seed)
+        self.reference_at = reference_at
+        self.a, self.b, self.c0 = self._operands(seed)
         self.c = lay_out(self.c0, strides=self.problem.strides)
         self.rng = np.random.default_rng()
         self.epilogue = self.problem.make_epilogue()
-        self.reference_at = reference_at
         self.cold = cache == "cold"
 
     def open(self, sample_s: float) -> dict[str, Any]:
@@ -266,10 +277,18 @@ class Product:
     def right(self) -> Reference:
         """The reference, from the files that the parent wrote, or computed here."""
         own = accumulator_of(self.kernel.signature(self.problem.dtype), self.problem.dtype)
-        if self.reference_at is None or own != self.problem.dtype:  # another bound than most kernels'
+        usual = own == accumulator_of(None, self.problem.dtype)
+        if self.reference_at is None or not usual or self._rounds_in_part:  # another bound than most kernels'
             return self._reference(self.a, self.b, self.c0)
         c, bound = (np.load(f"{self.reference_at}-{part}.npy", mmap_mode="r") for part in ("c", "bound"))
+        if self.kernel.multiplies:
+            bound = bound * rounded_operands(self.kernel.multiplies, own, self.problem.k)
         return Reference(c, bound)
+
+    @property
+    def _rounds_in_part(self) -> bool:
+        """Whether the kernel rounds its operands and the bound has other parts than the product's."""
+        return self.kernel.multiplies is not None and (self.problem.beta != 0 or self.epilogue is not None)
 
     def sample(self) -> dict[str, Any]:
         """Seconds per call over `loops` calls into a poisoned C, with one row of one A negated; then verified.
@@ -308,6 +327,10 @@ class Product:
             "seconds": spent / 1e9 / self.loops,
             "error_ratio": max(ratios),
         } | seen.figures
+
+    def _operands(self, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A, B and the C that is read where beta is not 0."""
+        return self.problem.operands(seed)
 
     def _prepare(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Call:
         return gemm.prepare(a, b, c, kernel=self.kernel, **self._scalars())
@@ -357,7 +380,8 @@ class Product:
 
     def _reference(self, a: np.ndarray, b: np.ndarray, c0: np.ndarray) -> Reference:
         accumulator = accumulator_of(self.kernel.signature(self.problem.dtype), self.problem.dtype)
-        return reference(a, b, c0, **self._scalars(), accumulator=accumulator)
+        multiplies = self.kernel.multiplies
+        return reference(a, b, c0, **self._scalars(), accumulator=accumulator, multiplies=multiplies)
 
     def _verify(self, c: np.ndarray) -> float:
         return self._allowed(error_ratio(c, self.right))
@@ -388,12 +412,13 @@ class Product:
         """
         p = self.problem
         plain = replace(p, data="integers", alpha=1.0, beta=0.0, epilogue=None)
-        a, b, c = plain.operands()
+        a, b, c = plain.operands(digits=self.kernel.digits)
         c[...] = np.nan
         gemm.matmul(a, b, c, kernel=self.kernel)
-        if not integers_agree(a, b, c):
+        # what C of 16 bits cannot hold is rounded once, and then there is no sum to compare
+        if not (exactly(c, exact_product(a, b)) if low(c.dtype) else integers_agree(a, b, c)):
             raise Wrong("a product of small integers is not exact (see gemmlab check)")
-        for side, left, right, expected in _significands(plain):
+        for side, left, right, expected in _significands(plain, self.kernel.digits):
             c[...] = np.nan
             operands = lay_out(left, p.op_a, p.strides), lay_out(right, p.op_b, p.strides)
             gemm.matmul(*operands, c, kernel=self.kernel)
@@ -403,12 +428,23 @@ class Product:
                 )
 
 
-def _significands(problem: Problem) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+def rounded_operands(multiplies: str, accumulator: str, k: int) -> float:
+    """How many times a product's bound is that of a kernel that rounds its operands: (2 w + w^2) |A| |B| more.
+
+    The bound that is known is u (k + 2) |A| |B| and a little, so this is a little more than needed.
+    """
+    w = roundoff(multiplies)
+    return 1 + (2 * w + w * w) / (roundoff(accumulator) * (k + 2))
+
+
+def _significands(
+    problem: Problem, digits: int | None = None
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """`significand_problems`, for a stack as stacks."""
     if problem.batch == 1:
-        yield from significand_problems(problem)
+        yield from significand_problems(problem, digits=digits)
         return
-    different = [significand_problems(problem, seed) for seed in range(min(STACKED, problem.batch))]
+    different = [significand_problems(problem, seed, digits) for seed in range(min(STACKED, problem.batch))]
     which = np.arange(problem.batch) % len(different)
     for versions in zip(*different):
         side = versions[0][0]
@@ -447,15 +483,15 @@ class PeerStep:
         self.peer, self.description = peers.get(kernel), model
         self.rng = np.random.default_rng(seed)
         self.x, self.y = batch_for(model, self.rng)
-        self.ours = network("blas", model, seed)
+        self.ours = network(None, model, seed)
 
     def open(self, sample_s: float) -> dict[str, Any]:
         """Check its first steps' losses, then calibrate. Raises Wrong, Meddled."""
-        weights, start = self.ours.parameters(), perf_counter_ns()
+        weights, start = [host(weight) for weight in self.ours.parameters()], perf_counter_ns()
         self.step = self.peer.make(self.description, weights, self.x, self.y, gemm.get_threads())
-        losses = [self.step()]
+        losses = [float(self.step())]
         first = (perf_counter_ns() - start) / 1e9
-        losses += [self.step() for _ in range(2)]
+        losses += [float(self.step()) for _ in range(2)]
         try:
             self.peer.check(losses, self.description, weights, self.x, self.y)
         except ValueError as wrong:
@@ -559,7 +595,10 @@ class TrainingStep:
 
     def _verify_exact(self) -> None:
         """Rules 2 and 3 for each distinct product of the step, at its shape and in its order."""
-        for operation in dict.fromkeys(self.model.operations(len(self.x))):
+        self._verify_exactly(dict.fromkeys(self.model.operations(len(self.x))))
+
+    def _verify_exactly(self, operations: Iterable[mlp.Operation]) -> None:
+        for operation in operations:
             if operation.m is None or operation.kernel is None:
                 continue
             orders = operation.order

@@ -30,9 +30,11 @@ class Clock(mlp.Callback):
     """Seconds of the steps of each epoch, those of an earlier process too; pauses whenever a turn is over.
 
     pause  called with what has happened since the last call; returns when it is this worker's turn again
+    wait   returns when the steps so far are done: on a GPU they are only asked for
     """
 
-    def __init__(self, pause: Callable[[Line], Any]) -> None:
+    def __init__(self, pause: Callable[[Line], Any], wait: Callable[[], None] = lambda: None) -> None:
+        self._wait = wait
         self.seconds: list[float] = []
         self.spent = 0.0
         self._pause = pause
@@ -56,7 +58,8 @@ class Clock(mlp.Callback):
     def after_step(self, step: int, loss: float) -> None:
         self._last = now = perf_counter()
         if now - self._turn > TURN_S:
-            self._before_pause += now - self._mark
+            self._wait()
+            self._before_pause += perf_counter() - self._mark
             self._turn_over()
             self._mark = self._last = self._turn
 
@@ -114,8 +117,9 @@ def learn(
     network = mlp.MLP(
         model["arch"], activation=model["activation"], loss=model["loss"], optimizer=model["optimizer"],
         lr=model["lr"], weight_decay=model["weight_decay"], kernel=kernel, dtype=model["dtype"], seed=model["seed"],
+        device=model.get("device", "cpu"),
     )  # fmt: skip
-    clock = Clock(pause)
+    clock = Clock(pause, network.device.wait)
     try:
         mlp.check(
             network, data, **{key: fitting[key] for key in ("batch", "seed", "validation")}, stopping=when
@@ -124,7 +128,10 @@ def learn(
         return {"status": "refused", "reason": str(error)}
     # Steps that are checked must not diverge; how large they are is no question of the kernel's.
     lr = min(network.optimizer.lr, mlp.optimizer(model["optimizer"]).lr)
-    first, worst = TrainingStep(kernel, model | {"lr": lr}, model["seed"]).verify()
+    verified: Any = TrainingStep
+    if network.device.name != "cpu":
+        from bench.timing.device_steps import DeviceStep as verified
+    first, worst = verified(kernel, model | {"lr": lr}, model["seed"]).verify()
     footprint = mlp.memory_of(network, fitting["batch"], best=when is not None)
     pause({"first_call_s": first, "error_ratio": worst, "memory": footprint.record()})
     settle()

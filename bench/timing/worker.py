@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.isolation.processes import PIPE_CLOSED, one_line
+from bench.plans.device import PREFIX
 
 
 def main() -> None:
@@ -79,17 +80,20 @@ class Host:
     def _find(self, kernel: str) -> dict[str, Any]:
         """Import a kernel's file and see what is in it."""
         import gemm
+        from bench.isolation.trial import about
 
         try:
             found = gemm.find(kernel)
         except gemm.UnknownKernel as error:
             return {"status": "failed", "reason": one_line(str(error), 600)}
+        what = {"about": about(found)}
         if found.available:
-            return {}
-        return {"status": "unavailable", "reason": one_line(f"{found.name}: {found.reason}")}
+            return what
+        return {"status": "unavailable", "reason": one_line(f"{found.name}: {found.reason}"), **what}
 
     def _describe(self) -> dict[str, Any]:
         """What this process has loaded, now that its kernel has run."""
+        from bench.host import gpu
         from bench.host.environment import libraries, threading_layer
 
         affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
@@ -100,12 +104,14 @@ class Host:
             "threading_layer": threading_layer(),
             "affinity": affinity,
             "blocks": {dtype: blocks._asdict() for dtype, blocks in used.items()},
+            **({"gpu": {**gpu.limits(), **(gpu.facts() or {})}} if gpu.loaded() else {}),
         }
 
-    def _pilot(self, kernel: str, problem: dict[str, Any]) -> dict[str, Any]:
-        from bench.timing.subjects import pilot
+    def _pilot(self, kernel: str, problem: dict[str, Any], operands: str = "host") -> dict[str, Any]:
+        from bench.timing import device, subjects
         from gemm.problems import Problem
 
+        pilot = device.pilot if operands == "device" else subjects.pilot
         return {"seconds": pilot(kernel, Problem.from_record(problem))}
 
     def _pilot_step(self, kernel: str, model: dict[str, Any]) -> dict[str, Any]:
@@ -113,24 +119,34 @@ class Host:
 
         return {"seconds": pilot_step(kernel, model)}
 
-    def _open(self, what: str, sample_s: float, cell: str = "", **arguments: Any) -> dict[str, Any]:
+    def _open(
+        self, what: str, sample_s: float, cell: str = "", operands: str = "", **arguments: Any
+    ) -> dict[str, Any]:
+        """`operands`: of a kernel on a device, where they live."""
         from bench.peers import is_peer
+        from bench.timing.device import DeviceProduct, HostDataProduct
         from bench.timing.subjects import PeerStep, Product, TrainingStep
 
-        step = PeerStep if is_peer(arguments["kernel"]) else TrainingStep
+        product = {"": Product, "host": HostDataProduct, "device": DeviceProduct}[operands]
+        step: Any = PeerStep if is_peer(arguments["kernel"]) else TrainingStep
+        if arguments.get("model", {}).get("device", "cpu") != "cpu":
+            from bench.timing.device_steps import step_of as step
         self.subjects.pop(
             cell, None
         )  # of an earlier launch's that was not closed: its memory, before more is taken
-        subject = self.subjects[cell] = {"problem": Product, "model": step}[what](**arguments)
+        subject = self.subjects[cell] = {"problem": product, "model": step}[what](**arguments)
         return subject.open(sample_s)
 
     def _ceiling(self, name: str, dtype: str, threads: int, caches: dict[str, int]) -> dict[str, Any]:
         from bench.timing.ceilings import Ceiling
+        from bench.timing.device_ceilings import DeviceCeiling
 
         key = (name, dtype if name == "fma" else None, threads)
         self.ceilings = getattr(self, "ceilings", {})
         if key not in self.ceilings:
-            self.ceilings[key] = Ceiling(name, dtype, threads, caches)
+            of_device = name.startswith(PREFIX)
+            made = DeviceCeiling(name) if of_device else Ceiling(name, dtype, threads, caches)
+            self.ceilings[key] = made
         seconds, work = self.ceilings[key].sample()
         return {"seconds": seconds, "work": work, "unit": self.ceilings[key].unit}
 
@@ -155,9 +171,12 @@ class Host:
 
 def _failure(error: BaseException) -> dict[str, Any]:
     import gemm
+    from bench.timing.device import TooLarge
     from bench.timing.manners import Meddled
     from bench.timing.subjects import Wrong
 
+    if isinstance(error, TooLarge):
+        return {"status": "skipped", "reason": str(error)}
     if isinstance(error, Meddled):
         return {"status": "failed", "reason": str(error)}
     if isinstance(error, Wrong):

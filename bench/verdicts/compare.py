@@ -184,8 +184,26 @@ def kernels(run: Run, base: str, new: str, same_within: float = SAME_WITHIN) -> 
     before, after = (named(name, found, run) for name in (base, new))
     if before == after:
         raise ValueError(f"{base!r} and {new!r} are the same kernel; give two")
-    sides = [{key_of(r): r for r in found if r.kernel == name} for name in (before, after)]
+    sides = _met([{key_of(r): r for r in found if r.kernel == name} for name in (before, after)])
     return _paired("kernels", (before, after), (before, after), found, sides, same_within)
+
+
+def _met(sides: list[dict[Where, Result]]) -> list[dict[Where, Result]]:
+    """Where one side is a CPU's and the other a GPU's: each problem of that, beside every thread count of the CPU.
+
+    As the GPU's kernels are timed by default, if a problem was timed in several ways.
+    """
+    of_gpu = [bool(side) and all(result.threads == 0 for result in side.values()) for side in sides]
+    if of_gpu[0] == of_gpu[1] or not all(sides):
+        return sides
+    gpu, cpu = (sides[of_gpu.index(which)] for which in (True, False))
+    default = {"operands": "device", "cache": "cold"}
+    ways = sorted(gpu.values(), key=lambda r: [r.cell.get(key) == value for key, value in default.items()])
+    known = {canonical(result.problem): result for result in ways if result.problem}
+    beside = {at: known[key] for at, one in cpu.items() if (key := canonical(one.problem)) in known}
+    met = {canonical(result.problem) for result in beside.values()}
+    beside |= {at: one for at, one in gpu.items() if canonical(one.problem) not in met}
+    return [beside, cpu] if of_gpu[0] else [cpu, beside]
 
 
 def against(run: Run, same_within: float = SAME_WITHIN) -> Comparison:
@@ -317,6 +335,8 @@ def key_of(result: Result, *, with_kernel: bool = False, kernel: str | None = No
     cell = result.cell
     name = kernel or (result.kernel if with_kernel else None)
     axes = {"threads": result.threads, "cache": cell.get("cache", "hot"), "via": cell.get("via", "prepared")}
+    if "operands" in cell:
+        axes["operands"] = cell["operands"]
     revision = None if with_kernel or kernel else cell.get("revision")
     return canonical([name, axes, result.problem, result.model, revision])
 

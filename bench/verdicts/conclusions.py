@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from bench.records import Line, Run, canonical, number
 from bench.verdicts import bounds
-from bench.verdicts.doubts import doubts, pools
+from bench.verdicts.device_bounds import most_flops
+from bench.verdicts.doubts import doubts, of_device, pools
 from bench.verdicts.payback import payback
-from bench.verdicts.statistics import Result, peaks, results, rounds_of
+from bench.verdicts.statistics import Result, bandwidths_on, results, rounds_of
+from gemm.dtypes import itemsize
 
 
 def conclude(
@@ -34,8 +34,9 @@ def conclude(
     for result in found:
         groups[_group(result.cell)].append(result)
     counts = {result.threads for result in found}
-    rates = {threads: _bandwidths(run, threads, median) for threads in counts}
-    best = {threads: _bandwidths(run, threads, max) for threads in counts}
+    rates = {threads: bandwidths_on(run, threads, median) for threads in counts}
+    best = {threads: bandwidths_on(run, threads, max) for threads in counts}
+    gpu = gpu_of(run)
     cores = (run.environment.get("cpu") or {}).get("cores") or 1
     multiply: dict[str, dict[str, None]] = defaultdict(dict)
     for line in run.of("layer"):
@@ -49,7 +50,16 @@ def conclude(
             "cold": cell.get("cache") == "cold",
         }  # fmt: skip
         # Against the best that was seen: a ceiling may have had a bad moment, and must not accuse anybody.
-        most = {"bandwidths": best[threads], "peak_flops": max(result.peaks.values(), default=math.nan)}
+        most: dict[str, Any] = {
+            "bandwidths": best[threads],
+            "peak_flops": max(result.peaks.values(), default=math.nan),
+        }
+        if on_device := cell.get("device", "cpu") != "cpu":
+            l2 = {"L2": gpu["l2_bytes"]} if gpu.get("l2_bytes") else {}
+            figures |= {"caches": l2, "threads": 1, "instances": dict.fromkeys(l2, 1)}
+            most["peak_flops"] = most_flops(most["peak_flops"], str(cell.get("arithmetic")), gpu)
+            if cell.get("operands") == "host":  # they come over the bus, whose speed nobody measures
+                figures["bandwidths"] = most["bandwidths"] = {}
         if not result.problem:  # of a step bytes are summed over operations that pass them on in a cache
             most |= {"bytes": 0, "working_set": 1}
         reason = bounds.impossible(**figures | most)
@@ -57,6 +67,8 @@ def conclude(
         disturbed = doubts(
             threads, cores, lines[cell["cell"]], result.peaks, cell.get("printed") or 0, rounds_of(run)
         )
+        if on_device:
+            disturbed += of_device(lines[cell["cell"]], gpu)
         mixed = pools(threads, multiply[cell["cell"]])
         made[cell["cell"]] = {
             "status": "impossible" if reason else "ok",
@@ -64,16 +76,23 @@ def conclude(
             "doubts": [*disturbed, *([mixed] if mixed else [])],
             "bound": bound,
             "payback": _payback(result, groups[_group(cell)]),
+            **(_seen(lines[cell["cell"]]) if on_device else {}),
         }
     return made
 
 
-def _bandwidths(
-    run: Run, threads: int, over_launches: Callable[[Iterable[float]], float]
-) -> dict[str, dict[str, float]]:
-    names = dict.fromkeys(line["ceiling"] for line in run.of("ceiling") if line["ceiling"] != "fma")
-    by_launch = {name: peaks(run, name, None, threads).values() for name in names}
-    return bounds.bandwidths({name: over_launches(rates) for name, rates in by_launch.items() if rates})
+def _seen(samples: list[Line]) -> Line:
+    """Medians of what samples on a device say of it, and of the parts of a time that has a transfer in it."""
+    names = ("sm_mhz", "memory_mhz", "power_w", "temperature_c", "transfer_s", "product_s")
+    known = {
+        name: [value for line in samples if (value := number(line.get(name))) is not None] for name in names
+    }
+    return {name: median(values) for name, values in known.items() if values}
+
+
+def gpu_of(run: Run) -> Line:
+    """What the workers of a run told of the GPU; {} where none has used one."""
+    return next((line["gpu"] for line in run.of("worker") if line.get("gpu")), {})
 
 
 def _figures(result: Result) -> dict[str, Any]:
@@ -88,12 +107,12 @@ def _figures(result: Result) -> dict[str, Any]:
 def _written(result: Result) -> float:
     """Bytes of C; of a training step nobody has counted them apart."""
     p = result.problem
-    return p["m"] * p["n"] * p.get("batch", 1) * np.dtype(p["dtype"]).itemsize if p else 0
+    return p["m"] * p["n"] * p.get("batch", 1) * itemsize(p["dtype"]) if p else 0
 
 
 def _group(cell: Line) -> str:
     """The same for cells that were timed in turn."""
-    return canonical([cell.get(key) for key in ("threads", "problem", "model", "cache")])
+    return canonical([cell.get(key) for key in ("threads", "problem", "model", "cache", "operands")])
 
 
 def _payback(result: Result, group: list[Result]) -> dict[str, int | None]:

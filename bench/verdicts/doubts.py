@@ -10,15 +10,19 @@ A doubt does not change a figure; it stands beside it. What each kind means, and
     drift           the machine's own speed (the multiply-add peak) changed between the launches
     launches        the launches differ although that peak did not: where memory lies, or a neighbour in a cache
     prints          the kernel writes to the terminal while it multiplies, and that takes time
+    gpu-throttled   the GPU ran at a lower clock than it can: power, temperature, a brake
+    gpu-clock       its clock varied between the samples
     pools           a step's products use several thread pools in turn, one of which may hold cores while another works
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any
 
 import gemm
 from bench.isolation import trial
@@ -41,6 +45,8 @@ TICKED_S = 0.5
 APART, EACH, CLEAR, FEWEST = 1.15, 0.1, 6.0, 8
 # Launches whose medians, or peaks, spread by more than this factor.
 SPREAD = 1.10
+# A GPU's clock may vary by this factor between samples before anybody is told.
+CLOCK_SPREAD = 1.03
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,8 @@ def _total(samples: Iterable[Line], figure: str) -> tuple[float, float]:
 
 
 def _waiting(threads: int, samples: Sequence[Line]) -> Doubt | None:
+    if threads == 0:
+        return None  # on a device
     wall = math.fsum(map(_wall, samples))
     total = math.fsum(waited(line, threads) for line in samples)
     if not wall or total / (wall * threads) < WAITED:
@@ -201,6 +209,33 @@ def _launches(samples: Sequence[Line], times: Sequence[float], peaks: dict[int, 
         f"its launches differ by {spread:.3g} times although the multiply-add peak did not: "
         "memory or a cache shared with others",
     )
+
+
+def of_device(samples: Sequence[Line], gpu: Mapping[str, Any]) -> list[Doubt]:
+    """What a GPU's clocks say of a cell's samples (`bench.host.gpu.now`); [] where nobody could read them.
+
+    gpu  what is known of it (`max_mhz`)
+
+    Under a long load of tensor cores a lower clock for power's sake is how the card is, and every kernel beside it has
+    it too: it is told, because the next run's may differ.
+    """
+    found = []
+    reasons = Counter(reason for line in samples for reason in set(line.get("throttled") or ()))
+    clocks = [clock for line in samples if (clock := number(line.get("sm_mhz")))]
+    most = number(gpu.get("max_mhz"))
+    at = f": {min(clocks):.0f} to {max(clocks):.0f} MHz" if clocks else ""
+    if reasons:
+        named = ", ".join(reasons)
+        of = f" of at most {most:.0f}" if most and at else ""
+        share = _percent(max(reasons.values()) / len(samples))
+        found.append(
+            _doubt(
+                "gpu-throttled", f"the GPU held its clock down in {share} of the samples ({named}){at}{of}"
+            )
+        )
+    if clocks and max(clocks) > CLOCK_SPREAD * min(clocks):
+        found.append(_doubt("gpu-clock", f"the GPU's clock varied between its samples{at}"))
+    return found
 
 
 def pools(threads: int, kernels: Iterable[str]) -> Doubt | None:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import median
 from typing import Any
 
 from bench.records import Line, Run, number, whole_launches
+from bench.verdicts.bounds import bandwidths
 from mlp.operations import PRODUCTS
 
 CONFIDENCE = 0.95
@@ -34,6 +35,8 @@ UNDISTURBED, ENOUGH = 0.01, 3
 LEAST = 0.01
 # Half-width of an interval, as a logarithm, that is narrow enough.
 NARROW = 0.01
+# What the names of a GPU's ceilings begin with (`bench.timing.device_ceilings`).
+GPU = "cuda-"
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,8 @@ def size_class(result: Result) -> str:
     p = result.problem
     size = (p["m"] * p["n"] * p["k"] * p.get("batch", 1)) ** (1 / 3)
     name = "small" if size < 63.9 else "medium" if size < 255.9 else "large"
+    if result.threads == 0 and result.cell.get("operands") == "host":
+        name += ", host data"
     return f"{name}, cold" if result.cell.get("cache") == "cold" else name
 
 
@@ -204,11 +209,13 @@ def floor_for(run: Run | Iterable[Floor], result: Result) -> float:
 def waited_share(line: Line, threads: int) -> float:
     """The share of its cores' time that a sample waited for a core; 0 where nobody knows."""
     calls = line.get("loops") or line.get("steps") or 1
-    return waited(line, threads) / (float(line["seconds"]) * calls * threads)
+    return waited(line, threads) / (float(line["seconds"]) * calls * max(threads, 1))
 
 
 def waited(line: Line, threads: int) -> float:
     """Core-seconds that a sample waited: on one thread those of its caller alone, whatever others it has started."""
+    if threads == 0:  # on a device nothing of the host's waits for a core
+        return 0.0
     figure = "caller_waited_s" if threads == 1 and "caller_waited_s" in line else "waited_s"
     return number(line.get(figure)) or 0.0
 
@@ -242,7 +249,7 @@ def results(run: Run) -> list[Result]:
             taken[line["cell"]].append(line)
     for line in run.of("twin"):
         twins[line["cell"]].append(line)
-    highest: dict[tuple[str | None, int], dict[int, float]] = {}
+    highest: dict[tuple[str, str | None, int], dict[int, float]] = {}
     found = []
     for cell in run.cells:
         result = Result(cell)
@@ -250,12 +257,20 @@ def results(run: Run) -> list[Result]:
             for launch, members in whole_launches(lines[cell["cell"]], rounds):
                 kept = counted(members, result.threads, rounds)
                 by_launch[launch] = [own_seconds(line, result.threads) for line in kept]
-        key = (result.problem.get("dtype") or result.model.get("dtype"), result.threads)
+        key = peak_of(result)
         if key not in highest:
-            highest[key] = peaks(run, "fma", *key)
+            highest[key] = peaks(run, *key)
         result.peaks = highest[key]
         found.append(result)
     return found
+
+
+def peak_of(result: Result) -> tuple[str, str | None, int]:
+    """The ceiling that a cell's arithmetic is held against, as `peaks` takes it: its name, dtype and threads."""
+    arithmetic = result.cell.get("arithmetic")
+    if arithmetic:
+        return GPU + arithmetic, None, result.threads
+    return "fma", result.problem.get("dtype") or result.model.get("dtype"), result.threads
 
 
 def rounds_of(run: Run) -> int:
@@ -274,6 +289,16 @@ def peaks(run: Run, ceiling: str, dtype: str | None, threads: int) -> dict[int, 
             rate = line["work"] / line["seconds"]
             best[line["launch"]] = max(rate, best.get(line["launch"], 0.0))
     return best
+
+
+def bandwidths_on(
+    run: Run, threads: int, over_launches: Callable[[Iterable[float]], float] = median
+) -> dict[str, dict[str, float]]:
+    """Level -> kind -> B/s on so many threads; with 0, of the GPU, whose ceilings are called cuda-..."""
+    of = GPU if threads == 0 else ""
+    names = dict.fromkeys(line["ceiling"] for line in run.of("ceiling"))
+    found = {name: peaks(run, name, None, threads).values() for name in names if name.startswith(of)}
+    return bandwidths({name.removeprefix(of): over_launches(each) for name, each in found.items() if each})
 
 
 def peak(run: Run, ceiling: str = "fma", dtype: str | None = None, threads: int = 1) -> float:
@@ -373,8 +398,7 @@ def profile(run: Run, result: Result) -> Profile:
         of_products = (seconds[row.id] for row in rows if row.op in PRODUCTS)
         shares.append((math.fsum(seconds.values()) / whole, math.fsum(of_products) / whole))
     accounted, products = (geometric(each) for each in zip(*shares)) if shares else (geometric(()),) * 2
-    dtype = result.model.get("dtype")
-    highest = peak(run, "fma", dtype, result.threads)
+    highest = peak(run, *peak_of(result))
     return Profile(result, rows, step, instrumented, accounted, products, highest)
 
 

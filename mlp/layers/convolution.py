@@ -29,6 +29,7 @@ from gemm.epilogue import Activation
 from mlp import native
 from mlp.activations import initial_variance
 from mlp.blocks import normal
+from mlp.devices import host
 from mlp.layers.buffers import Array, Buffers, Call, Sizes
 from mlp.layers.dense import Dense
 from mlp.operations import Operation
@@ -106,10 +107,11 @@ class Convolution(Dense):
 
     def matrix(self) -> Array:
         """The dense weight (inputs x outputs) that this layer stands for."""
-        whole = np.eye(self.inputs, dtype=self.weight.dtype)  # each input alone
-        rows = np.empty((self.inputs * self.positions, self.weight.shape[0]), self.weight.dtype)
+        weight = host(self.weight)
+        whole = np.eye(self.inputs, dtype=weight.dtype)  # each input alone
+        rows = np.empty((self.inputs * self.positions, weight.shape[0]), weight.dtype)
         self._move("im2col", whole, rows)()
-        return gemm.matmul(rows, self.weight).reshape(self.inputs, self.outputs)
+        return gemm.matmul(rows, weight).reshape(self.inputs, self.outputs)
 
     def call(self, operation: Operation, at: Buffers, optimizer: Optimizer) -> Call:
         if operation.op == "im2col":

@@ -15,17 +15,18 @@ Z, Y share one buffer where the activation's derivative is taken from Y (`gemm.e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from gemm.epilogue import Activation, Epilogue
 from mlp import native
-from mlp.activations import bind, initial_variance
+from mlp.activations import bind, bind_with_bias, initial_variance
 from mlp.assignment import Assignment
 from mlp.blocks import normal
+from mlp.devices import Device, on_gpu
 from mlp.layers.buffers import Array, Buffers, Call, Product, Sizes, together
 from mlp.operations import Operation, elementwise, product
 from mlp.optimizers import Optimizer
@@ -88,6 +89,14 @@ class Dense:
     def parameters(self) -> dict[str, Array]:
         """Its arrays by the name of their gradient's operation, without the d."""
         return {"W": self.weight, "b": self.bias}
+
+    def moved(self, device: Device) -> Self:
+        """The same layer, its parameters on a device."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {
+            name: device.put(value) for name, value in held.items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **moved)
 
     def handed_on(self, rows: Array, batch: int) -> Array:
         """y, z or dz (rows x d_out) as the layer above sees it (batch x outputs): a view."""
@@ -183,6 +192,10 @@ class Dense:
             return together(*(optimizer.bind(p, g) for p, g in pairs if g is not None))
         if operation.op == "bias":
             sums = self._sums(at)
+            if "activation" in operation.parts:
+                return bind_with_bias(self.activation, sums, self.bias, at.z, at.y)
+            if on_gpu(sums):
+                return native.call("add_bias", sums.dtype, sums, self.bias, *sums.shape)
             return partial(np.add, sums, self.bias, sums)
         if operation.op == "db":
             db = at.gradients[-1]

@@ -1,6 +1,7 @@
 """The pytest-benchmark suite: run as the README says, on a fake GPU too, against baselines that it must not pass."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,15 @@ import pytest
 from tests.bench import fake_gpu
 
 ROOT = Path(__file__).parent.parent.parent
+# pytest-benchmark does not measure where pytest-xdist says that it is one of several processes.
+ALONE = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
 def suite(*arguments):
     """`pytest bench/benchmarks --benchmark-enable ...` in a process of its own: (exit code, all it said)."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "bench/benchmarks", "--benchmark-enable", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=240,
+        cwd=ROOT, env=ALONE, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
@@ -91,6 +94,6 @@ def test_the_suite_is_not_among_the_tests():
     """Plain `pytest` collects tests/ only."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-k", "test_kernel or test_the_contract_is_cheap"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env=ALONE, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert "bench/benchmarks" not in done.stdout, done.stdout

@@ -2,30 +2,34 @@
 #pragma once
 #include "product.cuh"
 
-// Activations as gemm/epilogue.py defines them; NaN stays NaN.
-__device__ inline float activated(int function, float z) {
+// Activations as gemm/epilogue.py defines them, of a float or a double; NaN stays NaN.
+template <typename Number>
+__device__ inline Number activated(int function, Number z) {
     switch (function) {
-    case RELU: return z > 0 || z != z ? z : 0.0f;
-    case LEAKY_RELU: return z > 0 || z != z ? z : 0.01f * z;
-    case TANH: return tanhf(z);
+    case RELU: return z > 0 || z != z ? z : Number(0);
+    case LEAKY_RELU: return z > 0 || z != z ? z : Number(0.01) * z;
+    case TANH: return tanh(z);
     case SIGMOID: {  // exp of what is not above 0 never overflows
-        float e = expf(-fabsf(z));
-        return (z < 0 ? e : 1.0f) / (1.0f + e);
+        Number e = exp(-fabs(z));
+        return (z < 0 ? e : Number(1)) / (Number(1) + e);
     }
-    case GELU: return z * (0.5f * erfcf(z * -0.70710678f));
+    case GELU: return z * (Number(0.5) * erfc(z * Number(-0.70710678118654752)));
     default: return z;
     }
 }
 
 // f' from y = f(z); for GELU from z itself.
-__device__ inline float slope(int function, float y) {
+template <typename Number>
+__device__ inline Number slope(int function, Number y) {
     switch (function) {
-    case RELU: return y > 0 ? 1.0f : 0.0f;
-    case LEAKY_RELU: return y > 0 ? 1.0f : 0.01f;
-    case TANH: return 1.0f - y * y;
-    case SIGMOID: return y * (1.0f - y);
-    case GELU: return 0.5f * erfcf(y * -0.70710678f) + y * expf(-0.5f * y * y) * 0.39894228f;
-    default: return 1.0f;
+    case RELU: return y > 0 ? Number(1) : Number(0);
+    case LEAKY_RELU: return y > 0 ? Number(1) : Number(0.01);
+    case TANH: return Number(1) - y * y;
+    case SIGMOID: return y * (Number(1) - y);
+    case GELU:
+        return Number(0.5) * erfc(y * Number(-0.70710678118654752)) +
+               y * exp(Number(-0.5) * y * y) * Number(0.39894228040143268);
+    default: return Number(1);
     }
 }
 

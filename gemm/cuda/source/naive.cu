@@ -2,15 +2,20 @@
 //
 // Neighbouring threads (threadIdx.x) are neighbouring rows of C, as one would write it first. In a warp every thread
 // then reads another row of A: 32 lines of memory for 32 numbers, of each of which the rest is thrown away.
+//
+// Not yet run on a GPU.
 #include "finish.cuh"
+#include "tiles.cuh"
 
 #ifndef BLOCK
 #define BLOCK 32
 #endif
+static_assert(BLOCK > 0 && BLOCK <= 32, "a block has at most 1024 threads");
 
 extern "C" __global__ void __launch_bounds__(BLOCK * BLOCK) gemm(const Product<float, float> p) {
-    int row = blockIdx.x * BLOCK + threadIdx.x;
-    int column = blockIdx.y * BLOCK + threadIdx.y;
+    Corner tile = corner<BLOCK, BLOCK>(p.m, p.n);
+    int row = tile.row + threadIdx.x;
+    int column = tile.column + threadIdx.y;
     if (row >= p.m || column >= p.n) return;
 
     float sum = 0;
