@@ -35,6 +35,7 @@ KNOWN = {
     "peer:numpy": (0.198, 0.517, 0.73, 0.79, 0.56),
 }
 ENOUGH = 0.9
+PEERS = [name for name, peer in peers.PEERS.items() if peer.device == "cpu"]
 
 
 def known(peer: str, arch: str) -> float:
@@ -51,7 +52,7 @@ def row(run: Run) -> tuple[str, float]:
     arch = "-".join(map(str, ours.model["arch"]))
     slow = {name for name, one in found.items() if not _enough(one, arch)}
     cells = [f"{arch:17} {ours.model['batch']:5} {1e6 * ours.seconds.value:9.1f} us {_shares(ours)}"]
-    for name in peers.PEERS:
+    for name in PEERS:
         if name not in found:
             cells.append(f"{'-':>15}")
             continue
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = [bench.load(folder) for folder in given.runs or ()]
     if not runs:
         out = given.out or Path(tempfile.mkdtemp(prefix="gemmlab-steps-"))
-        there = [name for name, peer in peers.PEERS.items() if peer.reason is None]
+        there = [name for name in PEERS if peers.PEERS[name].reason is None]
         for arch, batch in BATCHES.items():
             folder = out / f"{arch}-{given.threads}"
             runs.append(
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
             )  # fmt: skip
         sys.stdout.write(f"runs: {out}\n")
-    heads = "  ".join(f"{name.removeprefix(peers.PREFIX):>15}" for name in peers.PEERS)
+    heads = "  ".join(f"{name.removeprefix(peers.PREFIX):>15}" for name in PEERS)
     sys.stdout.write(f"{'network':17} batch  {OURS:>22}  {heads}   fastest over ours\n")
     ratios = []
     for run in runs:
