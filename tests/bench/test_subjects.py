@@ -13,6 +13,7 @@ import pytest
 import bench
 from bench.plans import cold, network
 from bench.timing import subjects
+from bench.timing.manners import manners
 from bench.timing.subjects import DISCARD_NS, Product, Wrong, beside, overhead
 from gemm.correctness import reference
 from gemm.guards import OUTSIDE, Guards
@@ -22,6 +23,12 @@ from tests.bench import meddling, straying
 SMALL_CACHE = 1 << 16
 # Calls after which a product that is opened with little time a sample has long been opened.
 LATE = 30_000
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    """Thread settings count from the test's beginning: others load PyTorch into this process and set its threads."""
+    manners.cache_clear()
 
 
 @pytest.mark.parametrize("strides", STRIDES)
