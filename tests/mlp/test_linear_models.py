@@ -65,7 +65,8 @@ def train(model, x, y, penalty=0.0):
     options = {"ftol": 0, "gtol": 1e-10 * steepest, "maxiter": 20000}
     best = minimize(at, start, jac=True, method="L-BFGS-B", options=options)
     value, slope = at(best.x)
-    assert np.abs(slope).max() < 1e-8 * steepest  # there it is flat: not stopped on the way
+    # There it is flat: not stopped on the way. Below the root of epsilon rounding hides that the loss still falls.
+    assert np.abs(slope).max() < 2 * np.finfo(float).eps ** 0.5 * steepest
     return value
 
 
