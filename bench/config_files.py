@@ -50,3 +50,12 @@ def put(kept: Kept, file: Path, entries: list[Line]) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {"gemmlab": kept.name, "schema": kept.schema, "entries": entries})
+
+
+def remove(kept: Kept, out: str | Path | None, cpu: Line) -> bool:
+    """Take this machine's entry out of the file; False if there was none. Raises ValueError as `writable` does."""
+    file = writable(kept, out)
+    others, mine = entries(kept, file, cpu)
+    if mine is not None:
+        put(kept, file, others)
+    return mine is not None

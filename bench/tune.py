@@ -207,12 +207,7 @@ def tune(
 
 def forget(out: str | Path | None = None) -> bool:
     """Remove this processor's entry from the tuning file; False if there was none. Raises ValueError as `tune` does."""
-    file = config_files.writable(tuning.FILE, out)
-    kept, mine = config_files.entries(tuning.FILE, file, tuning.cpu())
-    if mine is None:
-        return False
-    config_files.put(tuning.FILE, file, kept)
-    return True
+    return config_files.remove(tuning.FILE, out, tuning.cpu())
 
 
 def _stage(

@@ -157,12 +157,7 @@ def tune(
 
 def forget(out: str | Path | None = None) -> bool:
     """Remove this GPU's entry from the file; False if there was none. Raises ValueError as `tune` does."""
-    file = config_files.writable(tiles.FILE, out)
-    kept, mine = config_files.entries(tiles.FILE, file, tiles.device())
-    if mine is None:
-        return False
-    config_files.put(tiles.FILE, file, kept)
-    return True
+    return config_files.remove(tiles.FILE, out, tiles.device())
 
 
 def neighbours(rung: Rung, name: str, sizes: Tiles) -> list[Tiles]:

@@ -6,9 +6,6 @@ then takes for what they are: CuPy knows bfloat16 only together with ml_dtypes).
 Not yet run on a GPU.
 """
 
-from functools import partial
-from typing import Any
-
 import numpy as np
 
 from gemm.cuda.probe import cupy_or_device_missing, version_of
@@ -58,24 +55,7 @@ def bind(a, b, c, *, alpha, beta, epilogue=None):
     import cupy
     import torch
 
-    steps: list[Any] = []
-    left, right, into = a, b, c
-    if not torch_mm.shared(a):
-        left = cupy.empty(a.shape, a.dtype)
-        steps.append(partial(cupy.copyto, left, a))
-    if not torch_mm.shared(b):
-        right = cupy.empty(b.shape, b.dtype)
-        steps.append(partial(cupy.copyto, right, b))
-    if not torch_mm.shared(c):
-        into = cupy.empty(c.shape, c.dtype)
-        steps += [partial(cupy.copyto, into, c)] if beta != 0 else []
-    x, y, z = (tensor(array) for array in (left, right, into))
-    if alpha == 1 and beta == 0:
-        steps.append(partial(torch.mm, x, y, out=z))
-    else:
-        steps.append(partial(torch.addmm, z, x, y, alpha=alpha, beta=beta, out=z))
-    if into is not c:
-        steps.append(partial(cupy.copyto, c, into))
+    steps = torch_mm.calls(a, b, c, alpha, beta, cupy, tensor)
 
     def call():
         ours = cupy.cuda.get_current_stream().ptr

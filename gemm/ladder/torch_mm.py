@@ -46,24 +46,7 @@ def multiply(a, b, c, *, alpha, beta, epilogue=None):
 def bind(a, b, c, *, alpha, beta, epilogue=None):
     import torch
 
-    steps: list[Any] = []
-    left, right, into = a, b, c
-    if not shared(a):
-        left = np.empty(a.shape, a.dtype)
-        steps.append(partial(np.copyto, left, a))
-    if not shared(b):
-        right = np.empty(b.shape, b.dtype)
-        steps.append(partial(np.copyto, right, b))
-    if not shared(c):
-        into = np.empty(c.shape, c.dtype)
-        steps += [partial(np.copyto, into, c)] if beta != 0 else []
-    x, y, z = (torch.from_numpy(array) for array in (left, right, into))
-    if alpha == 1 and beta == 0:
-        steps.append(partial(torch.mm, x, y, out=z))
-    else:
-        steps.append(partial(torch.addmm, z, x, y, alpha=alpha, beta=beta, out=z))
-    if into is not c:
-        steps.append(partial(np.copyto, c, into))
+    steps = calls(a, b, c, alpha, beta, np, torch.from_numpy)
     if len(steps) == 1:
         return steps[0]
 
@@ -72,6 +55,35 @@ def bind(a, b, c, *, alpha, beta, epilogue=None):
             step()
 
     return call
+
+
+def calls(a, b, c, alpha, beta, arrays, tensor):
+    """The product as calls one after the other, with copies of what PyTorch cannot share.
+
+    arrays  NumPy, or CuPy: whose arrays these are
+    tensor  makes a tensor of an array's memory
+    """
+    import torch
+
+    steps: list[Any] = []
+    left, right, into = a, b, c
+    if not shared(a):
+        left = arrays.empty(a.shape, a.dtype)
+        steps.append(partial(arrays.copyto, left, a))
+    if not shared(b):
+        right = arrays.empty(b.shape, b.dtype)
+        steps.append(partial(arrays.copyto, right, b))
+    if not shared(c):
+        into = arrays.empty(c.shape, c.dtype)
+        steps += [partial(arrays.copyto, into, c)] if beta != 0 else []
+    x, y, z = (tensor(array) for array in (left, right, into))
+    if alpha == 1 and beta == 0:
+        steps.append(partial(torch.mm, x, y, out=z))
+    else:
+        steps.append(partial(torch.addmm, z, x, y, alpha=alpha, beta=beta, out=z))
+    if into is not c:
+        steps.append(partial(arrays.copyto, c, into))
+    return steps
 
 
 def shared(x):
