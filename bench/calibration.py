@@ -17,10 +17,10 @@ An entry of the file (`gemm.configuration`):
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlp
 from bench import config_files
@@ -41,6 +41,9 @@ from bench.verdicts.cost_model import (
 from bench.verdicts.statistics import Profile, Result, Row, peaks, profiles, results
 from gemm import processor
 from gemm.configuration import Entry, Kept, Unusable
+
+if TYPE_CHECKING:
+    from bench.plans.plan import Cell
 
 FILE = Kept(
     "calibration", 1, "GEMMLAB_CALIBRATION", "calibration", "gemmlab predict --calibrate", longest=64 << 20
@@ -112,15 +115,18 @@ def passing(rows: Iterable[mlp.Operation | Row]) -> int:
     return sum(row.bytes for row in rows if row.phase in ("forward", "update"))
 
 
-def observed(run: Run, kernel: str, dtype: str, threads: int) -> list[Measured]:
-    """What a run has measured of a kernel: its products, the rows of networks, and the steps that are its alone."""
+def observed(run: Run, kernel: str, dtype: str, threads: int, without: Container[str] = ()) -> list[Measured]:
+    """What a run has measured of a kernel: its products, the rows of networks, and the steps that are its alone.
+
+    without  ids of cells that are left out
+    """
+    measured = [one for one in results(run) if one.cell["cell"] not in without and _fits(one, dtype, threads)]
     found = []
-    for result in results(run):
-        if _fits(result, dtype, threads) and result.kernel == kernel and result.problem:
+    for result in measured:
+        if result.kernel == kernel and result.problem:
             found += _of_product(result)
-    for profile in profiles(run):
-        if _fits(profile.result, dtype, threads):
-            found += _of_network(profile, kernel)
+    for profile in profiles(run, measured):
+        found += _of_network(profile, kernel)
     return found
 
 
@@ -158,13 +164,18 @@ def _of_network(profile: Profile, kernel: str) -> list[Measured]:
     return found
 
 
-def from_runs(runs: Sequence[str | Path | Run], kernel: str, dtype: str, threads: int) -> Calibration:
-    """The calibration that these runs amount to. Raises NoCalibration where they hold nothing of the kind."""
+def from_runs(
+    runs: Sequence[str | Path | Run], kernel: str, dtype: str, threads: int, without: Container[str] = ()
+) -> Calibration:
+    """The calibration that these runs amount to. Raises NoCalibration where they hold nothing of the kind.
+
+    without  ids of cells that it is not to have seen
+    """
     found: list[Measured] = []
     names, source, bandwidth = [], "", math.nan
     caches: dict[str, int] = {}
     for run in map(opened, runs):
-        some = observed(run, kernel, dtype, threads)
+        some = observed(run, kernel, dtype, threads, without)
         if some:
             found += some
             names.append(run.path.name)
@@ -220,20 +231,28 @@ def calibrate(
     Nothing is written but the run; `keep` writes the file. Raises ValueError for a kernel, dtype or threads that cannot
     be, NoCalibration where nothing could be measured.
     """
-    from bench.plans import draws, network
+    from bench.plans import draws
     from bench.plans.plan import Plan
     from bench.timing import engine
 
-    cells = []
-    for described in draws.spread(networks):
-        arch, batch = described.pop("arch"), described.pop("batch")
-        cells += network.cells(arch, batch, [kernel], threads, dtype=dtype, lr=LR, **described)
+    cells = cells_of(draws.spread(networks), kernel, dtype, threads)
     plan = Plan(cells=cells, **(SETTINGS | settings))
     run = engine.start(plan, folder, stem="calibration", progress=progress)
     failed = [cell for cell in run.cells if cell["status"] not in ("ok", "impossible")]
     if len(failed) == len(cells):
         raise NoCalibration(f"{kernel} has no time on any network: {failed[0]['reason']}")
     return from_runs([run], cells[0].kernel, dtype, threads)
+
+
+def cells_of(networks: Iterable[dict[str, Any]], kernel: str, dtype: str, threads: int) -> list[Cell]:
+    """Networks as `bench.plans.draws` describes them, as cells of a plan."""
+    from bench.plans import network
+
+    cells = []
+    for one in networks:
+        model = {key: value for key, value in one.items() if key not in ("arch", "batch")}
+        cells += network.cells(one["arch"], one["batch"], [kernel], threads, dtype=dtype, lr=LR, **model)
+    return cells
 
 
 def keep(found: Calibration, out: str | Path | None = None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         --calibrate.
         """
         given = {"activation": activation, "loss": loss, "optimizer": optimizer}
-        model = {key: value for key, value in given.items() if value is not None}
+        model: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if calibrate:
             if model or arch is not None or batch is not None:
                 raise ValueError("--calibrate measures networks of its own; leave the network's flags out")

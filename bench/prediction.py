@@ -8,7 +8,7 @@ it measured stands beside.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,7 @@ def predict(
     *,
     threads: int | None = None,
     run: str | Path | Run | None = None,
+    known: Mapping[str, Calibration] | None = None,
     **model: Any,
 ) -> Prediction:
     """The expected cost of a network's training step; nothing is run.
@@ -122,6 +123,7 @@ def predict(
     arch    widths, inputs first: [784, 512, 512, 10] or "784-512-512-10"
     kernel  a name, or a mapping (`blas,1=numba-micro`)
     run     a run whose records are to be used in place of the calibrations that were kept
+    known   calibrations by kernel, to be used in place of both
     model   activation, loss, optimizer, dtype (bench.plans.network.DEFAULTS)
 
     Raises ValueError for a network that cannot be, NoCalibration (naming the command to run) for a kernel of which
@@ -137,14 +139,17 @@ def predict(
     )  # fmt: skip
     operations = built.operations(described["batch"])
     names = dict.fromkeys(operation.kernel for operation in operations if operation.kernel)
-    known = {name: _known(name, described["dtype"], cell.threads, run) for name in names}
-    first = next(iter(known.values()))
+    given = dict(known or {})
+    stands_on = {
+        name: given.get(name) or _known(name, described["dtype"], cell.threads, run) for name in names
+    }
+    first = next(iter(stands_on.values()))
     before = _measured(described, cell.kernel, cell.threads, run)
     found, around = before[0] if before else None, passing(operations)
     took = {row.id: row.seconds for row in found.rows} if found else {}
     rows = []
     for operation in operations:
-        one = known[operation.kernel] if operation.kernel else first
+        one = stands_on[operation.kernel] if operation.kernel else first
         task = task_of(operation, described, around)
         basis = "measured" if one.inside(task) else "extrapolated"
         if not one.model.knows(task):
@@ -154,7 +159,7 @@ def predict(
     step = math.fsum(row.seconds for row in rows) + python
     return Prediction(
         described, cell.kernel, cell.threads, tuple(rows), python, step,
-        found.step if found else None, before[1] if before else None, known,
+        found.step if found else None, before[1] if before else None, stands_on,
     )  # fmt: skip
 
 

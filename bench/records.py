@@ -7,6 +7,7 @@ A run is a folder: `environment.json`, `plan.json`, `records.jsonl`, and what is
                  dtype threads launch round order status seconds work unit(FLOP | B)
     sample       one sample of a product: launch round order loops seconds(per call) error_ratio, and what
                  else happened meanwhile (bench/host/witness.py): waited_s cpu_s switches other_s steal_s throttled_s
+                 pace_s(before and after)
     twin         A/A: one sample of a cell's kernel in a second process of its own; as `sample`
     worker       what a worker has loaded: launch kernel threads revision twin libraries threading_layer affinity
                  blocks(dtype: the block sizes in use, of numba-micro)

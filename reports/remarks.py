@@ -19,6 +19,7 @@ KINDS = {
     "two-humped": "samples in two groups",
     "gpu-clock": "the GPU's clock varied",
     "gpu-throttled": "the GPU held its clock down",
+    "crowded": "a core not its own",
     "launches": "launches differ",
     "drift": "the machine changed speed",
     "steal": "the hypervisor took time",

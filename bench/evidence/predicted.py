@@ -1,7 +1,11 @@
-"""Predictions beside measurements: networks drawn by a seed, predicted by `gemmlab predict`, then profiled.
+"""Predictions beside measurements: networks drawn by a seed, predicted from others, and measured.
 
 Run as `python -m bench.evidence.predicted --seed 1 --networks 20 [--kernel numba-micro] [--threads 1]`, after
-`gemmlab predict --calibrate`. Every network is predicted before the first is run; what was calibrated on were others.
+`gemmlab predict --calibrate`. Every network is predicted before the first is run.
+
+A machine that is shared is not the same in another hour, and no model of a kernel can know that. `--together` measures
+the calibration's networks anew, in turn with those that are drawn, in one run, and predicts these from that run without
+their own records: what is left between them is the model's error, and what is left of the machine's within a run.
 """
 
 from __future__ import annotations
@@ -14,38 +18,63 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.calibration import LR, NoCalibration
-from bench.plans import draws, network
+from bench import calibration
+from bench.calibration import LR, NETWORKS, NoCalibration
+from bench.plans import draws
 from bench.plans.plan import Plan
 from bench.prediction import Prediction, predict
-from bench.records import canonical
+from bench.records import Line, Run, canonical
 from bench.timing import engine
 from bench.timing.progress import live
-from bench.verdicts.statistics import profiles
+from bench.verdicts.statistics import Profile, profiles
 
 # What the lab promises of the worst of twenty.
 PROMISED = 0.15
+SETTINGS: dict[str, Any] = {"rounds": 5, "sample_s": 0.03, "more_s": 0.2, "twin": None}
 
 
-def predictions(count: int, seed: int, kernel: str, threads: int, dtype: str) -> list[Prediction]:
-    """Of so many networks that the seed draws."""
+def before(
+    drawn: list[dict[str, Any]], given: argparse.Namespace, folder: Path
+) -> tuple[list[Prediction], Run]:
+    """Predictions by the calibration that was kept, and then the run that measures the same networks."""
+    predicted = _predictions(drawn, given, None)
+    cells = calibration.cells_of(drawn, given.kernel, given.dtype, given.threads)
+    plan = Plan(cells=cells, launches=given.launches, **SETTINGS)
+    return predicted, engine.start(plan, folder, stem="predicted", progress=live())
+
+
+def together(
+    drawn: list[dict[str, Any]], given: argparse.Namespace, folder: Path
+) -> tuple[list[Prediction], Run]:
+    """One run of the calibration's networks and the drawn ones, evenly mixed, and predictions by the former."""
+    theirs, own = (
+        calibration.cells_of(networks, given.kernel, given.dtype, given.threads)
+        for networks in (draws.spread(given.calibrated), drawn)
+    )
+    seen = {cell.id for cell in theirs}
+    places = [(i / len(cells), cell) for cells in (theirs, own) for i, cell in enumerate(cells)]
+    mixed = list({cell.id: cell for _, cell in sorted(places, key=lambda place: place[0])}.values())
+    run = engine.start(
+        Plan(cells=mixed, launches=given.launches, **SETTINGS), folder, stem="predicted", progress=live()
+    )
+    without = {cell.id for cell in own}
+    if seen & without:
+        raise NoCalibration("a network that was drawn is one of the calibration's; give another seed")
+    known = calibration.from_runs([run], own[0].kernel, given.dtype, own[0].threads, without)
+    return _predictions(drawn, given, {own[0].kernel: known}), run
+
+
+def _predictions(drawn: list[dict[str, Any]], given: argparse.Namespace, known: Any) -> list[Prediction]:
     found = []
-    for described in draws.drawn(count, seed):
-        arch, batch = described.pop("arch"), described.pop("batch")
-        found.append(predict(arch, batch, kernel, threads=threads, dtype=dtype, lr=LR, **described))
+    for one in drawn:
+        model = {key: value for key, value in one.items() if key not in ("arch", "batch")}
+        found.append(
+            predict(
+                one["arch"], one["batch"], given.kernel,
+                threads=given.threads, dtype=given.dtype, lr=LR, known=known, **model,
+            )
+        )  # fmt: skip
     return found
-
-
-def measured(predicted: list[Prediction], launches: int, rounds: int, folder: Path) -> dict[str, Any]:
-    """The profile of each network, by what it is."""
-    cells = []
-    for one in predicted:
-        model = dict(one.model)
-        arch, batch = model.pop("arch"), model.pop("batch")
-        cells += network.cells(arch, batch, [one.kernel], one.threads, **model)
-    plan = Plan(cells=cells, launches=launches, rounds=rounds, sample_s=0.03, twin=None)
-    run = engine.start(plan, folder, stem="predicted", progress=live())
-    return {canonical(profile.result.model): profile for profile in profiles(run)}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -56,29 +85,29 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--launches", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--together", action="store_true", help="calibrate in the same run")
+    parser.add_argument("--calibrated", type=int, default=NETWORKS, help="networks to calibrate with there")
+    parser.add_argument("--out", type=Path, help="folder of the run")
     given = parser.parse_args(arguments)
+    folder = given.out or Path(tempfile.mkdtemp(prefix="gemmlab-predicted-")) / "run"
+    drawn = draws.drawn(given.networks, given.seed)
     try:
-        predicted = predictions(given.networks, given.seed, given.kernel, given.threads, given.dtype)
+        predicted, run = (together if given.together else before)(drawn, given, folder)
     except NoCalibration as none:
         sys.exit(str(none))
-    folder = Path(tempfile.mkdtemp(prefix="gemmlab-predicted-")) / "run"
-    found = measured(predicted, given.launches, given.rounds, folder)
+    found = {canonical(profile.result.model): profile for profile in profiles(run)}
+    sys.stdout.write("predicted   measured   ratio  launches  network\n")
     ratios = []
-    sys.stdout.write("predicted   measured   ratio  network\n")
     for one in predicted:
-        model = one.model
-        name = (
-            f"{'-'.join(map(str, model['arch']))} batch {model['batch']} "
-            f"{model['activation']} {model['loss']} {model['optimizer']}"
-        )
-        profile = found.get(canonical(model))
+        profile = found.get(canonical(one.model))
         if profile is None:
-            sys.stdout.write(f"{1e6 * one.step:8.0f} us          -       -  {name}: no time, see {folder}\n")
+            sys.stdout.write(
+                f"{_us(one.step)}           -       -  {_name(one.model)}: no time, see {folder}\n"
+            )
             continue
         ratios.append(one.step / profile.step)
         sys.stdout.write(
-            f"{1e6 * one.step:8.0f} us {1e6 * profile.step:7.0f} us  {ratios[-1]:6.3f}  {name}\n"
+            f"{_us(one.step)} {_us(profile.step)}  {ratios[-1]:6.3f}  {_apart(profile)}  {_name(one.model)}\n"
         )
     off = sorted(math.expm1(abs(math.log(ratio))) for ratio in ratios)
     if off:
@@ -87,6 +116,23 @@ def main(arguments: list[str] | None = None) -> None:
             f"seed {given.seed}: worst {100 * off[-1]:.1f} %, median {100 * median(off):.1f} %; "
             f"{within} of {len(off)} within {100 * PROMISED:.0f} %\n"
         )
+
+
+def _us(seconds: float) -> str:
+    return f"{1e6 * seconds:8.0f} us"
+
+
+def _apart(profile: Profile) -> str:
+    """How many times as long as the fastest the slowest launch took."""
+    medians = profile.result.medians.values()
+    return f"{max(medians) / min(medians):7.2f}x"
+
+
+def _name(model: Line) -> str:
+    return (
+        f"{'-'.join(map(str, model['arch']))} batch {model['batch']} "
+        f"{model['activation']} {model['loss']} {model['optimizer']}"
+    )
 
 
 if __name__ == "__main__":

@@ -96,6 +96,7 @@ SAMPLE: Columns = {
     "steal_s": (float, "core-seconds that the hypervisor took"),
     "throttled_s": (float, "core-seconds that the quota took"),
     "other_s": (float, "core-seconds that other processes used"),
+    "pace_s": (float, "seconds of a short loop in the first cache, just before and after"),
     "sm_mhz": (float, "clock of a GPU's multiprocessors while it worked"),
     "memory_mhz": (float, "clock of its memory"),
     "power_w": (float, "its power"),

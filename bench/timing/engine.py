@@ -20,14 +20,14 @@ import math
 import random
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from bench.host.environment import caches, environment
-from bench.host.witness import FIGURES
+from bench.host.witness import FIGURES, SUMS
 from bench.isolation import trial
 from bench.isolation.processes import Gone, Worker, undisturbed
 from bench.peers import is_peer
@@ -50,15 +50,15 @@ from bench.timing.ledger import ONCE, Group, Ledger
 from bench.timing.progress import Progress, Silent
 from bench.timing.references import References
 from bench.timing.revisions import restored
-from bench.verdicts.statistics import UNDISTURBED, waited_share
+from bench.verdicts.statistics import CROWDED, ENOUGH, UNDISTURBED, crowding, least_pace, waited_share
 
 # Only kernels within this factor of each other share rounds: a slow one would put the others' samples far
 # apart in time.
 ALIKE = 10.0
 # Seconds of a call from which its rate says something about larger problems.
 TELLING_S = 0.01
-# Where rounds were disturbed there are more, until as many are undisturbed as were planned: up to so many times as
-# many, and for the plan's `more_s`.
+# Where rounds were disturbed there are more, until in as many nobody waited as were planned, and until every cell has
+# enough samples with a core of their own: up to so many times as many, and for the plan's `more_s`.
 MOST = 3
 # What is done in a turn of a round beside sampling a ceiling, which goes by the ceiling's name.
 SAMPLE, TWIN = "sample", "twin"
@@ -128,6 +128,7 @@ class _Engine:
         self.crew = Crew(plan, Path(self.scratch.name))
         self.hosts: dict[str, Worker | None] = {}  # cell id -> the worker that it is open in
         self.references = References(Path(self.scratch.name), plan.seed)
+        self.least_pace = math.inf if before is None else least_pace(before) or math.inf
 
     def run(self) -> Run:
         began = monotonic()
@@ -314,25 +315,31 @@ class _Engine:
                 bandwidths += [(name, cell) for name in self._bandwidths(cell)]
                 self.bandwidths_of.add((launch, cell.threads))
         quiet, number, planned = 0, 0, self.plan.rounds
+        alone: Counter[str] = Counter()  # cell id -> samples with a core of their own
         until = math.inf
-        while number < planned or (quiet < planned and number < MOST * planned and monotonic() < until):
+        while True:
             cells = [cell for cell in cluster if cell.id not in self.ledger.closed]
             if not cells:
+                return
+            enough = quiet >= planned and min(alone[cell.id] for cell in cells) >= min(ENOUGH, planned)
+            if number >= planned and (enough or number >= MOST * planned or monotonic() >= until):
                 return
             turns: list[Turn] = [(SAMPLE, cell) for cell in cells]
             turns += [(TWIN, twin)] if twin in cells else []
             turns += [*peaks.values(), *(bandwidths if number == 0 else ())]
             self.random.shuffle(turns)
-            shares = [0.0]
+            waited = [0.0]
             for order, (what, cell) in enumerate(turns):
                 at = {"launch": launch, "round": number, "order": order}
                 if what == TWIN:
-                    shares.append(self._sample_twin(cell, at))
+                    waited.append(self._sample_twin(cell, at))
                 elif what != SAMPLE:
                     self._sample_ceiling(what, cell, at)
                 elif cell.id not in self.ledger.closed:
-                    shares.append(self._sample(cell, at))
-            quiet += max(shares) <= UNDISTURBED
+                    share, crowd = self._sample(cell, at)
+                    waited.append(share)
+                    alone[cell.id] += crowd <= CROWDED
+            quiet += max(waited) <= UNDISTURBED
             number += 1
             if number == planned:
                 until = monotonic() + self.plan.more_s
@@ -343,21 +350,21 @@ class _Engine:
             return list(BANDWIDTHS)
         return [name for name in ceilings.names(self.caches) if name != "fma"]
 
-    def _sample(self, cell: Cell, at: Line) -> float:
-        """Take one sample and write it down; the share of its time that it waited for a core."""
+    def _sample(self, cell: Cell, at: Line) -> tuple[float, float]:
+        """Take one sample and write it down; the share of its time that it waited for a core, and `crowding`."""
         self.progress.note(
             f"launch {at['launch'] + 1}  {_short(cell.kernel)}  {cell.problem or _model_name(cell)}"
         )
         if not self._hosted(cell):
             if self._ask(cell, **self._to_open(cell, self.references.path(cell))) is None:
-                return 0.0
+                return 0.0, 0.0
             self.hosts[cell.id] = self.crew.workers.get(_member(cell))
         printed = self.crew.printed(_member(cell))
         answer = self._ask(cell, do="sample", cell=cell.id)
         if at["round"] < self.plan.rounds:
             self.progress.advance()
         if answer is None:
-            return 0.0
+            return 0.0, 0.0
         opened = self.ledger.opened[cell.id]
         opened["printed"] += self.crew.printed(_member(cell)) - printed
         opened["error_ratio"] = max(opened["error_ratio"], answer.get("error_ratio", 0.0))
@@ -370,7 +377,11 @@ class _Engine:
             self._write_step(cell, at, answer, verified)
         if at["round"] == self.plan.rounds - 1:
             self.ledger.complete[cell.id].add(at["launch"])
-        return waited_share(answer | {"seconds": _whole(answer)}, cell.threads)
+        if pace := answer.get("pace_s"):
+            self.least_pace = min(self.least_pace, pace)
+        return waited_share(answer | {"seconds": _whole(answer)}, cell.threads), crowding(
+            answer, self.least_pace
+        )
 
     def _sample_twin(self, cell: Cell, at: Line) -> float:
         try:
@@ -443,8 +454,9 @@ def _whole(answer: Line) -> float:
 def _part(answer: Line, seconds: float) -> Line:
     """What happened meanwhile, by time: steps of both kinds alternate, so it happened to both."""
     part = seconds / _whole(answer)
-    seen = {key: answer.get(key) for key in FIGURES}
-    return {key: None if value is None else value * part for key, value in seen.items()}
+    seen = {key: answer.get(key) for key in SUMS}
+    own = {key: None if value is None else value * part for key, value in seen.items()}
+    return own | {key: answer.get(key) for key in FIGURES if key not in SUMS}
 
 
 def _kept(answer: Line) -> Line:

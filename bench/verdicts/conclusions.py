@@ -13,7 +13,7 @@ from bench.verdicts import bounds
 from bench.verdicts.device_bounds import most_flops
 from bench.verdicts.doubts import doubts, of_device, pools
 from bench.verdicts.payback import payback
-from bench.verdicts.statistics import Result, bandwidths_on, results, rounds_of
+from bench.verdicts.statistics import Result, bandwidths_on, least_pace, results, rounds_of
 from gemm.dtypes import itemsize
 
 
@@ -42,7 +42,7 @@ def conclude(
     for line in run.of("layer"):
         if line["cell"] in ids and line["kernel"]:
             multiply[line["cell"]][line["kernel"]] = None
-    made = {}
+    made, least = {}, least_pace(run)
     for result in found:
         cell, threads = result.cell, result.threads
         figures = _figures(result) | {
@@ -65,7 +65,7 @@ def conclude(
         reason = bounds.impossible(**figures | most)
         bound = bounds.bound(**figures, written=_written(result), overhead_s=number(cell.get("overhead_s")))
         disturbed = doubts(
-            threads, cores, lines[cell["cell"]], result.peaks, cell.get("printed") or 0, rounds_of(run)
+            threads, cores, lines[cell["cell"]], result.peaks, cell.get("printed") or 0, rounds_of(run), least
         )
         if on_device:
             disturbed += of_device(lines[cell["cell"]], gpu)

@@ -4,6 +4,8 @@ A doubt does not change a figure; it stands beside it. What each kind means, and
 
     oversubscribed  several threads waited for cores: one that waits holds up all the others
     foreign-load    the one thread waited for its core, or others kept cores busy meanwhile
+    crowded         its core was slower at loads and stores than at best in the run: a neighbour that this system does
+                    not see on the other half of the core, or a lower clock
     steal           the hypervisor gave the machine's cores to somebody else
     throttled       the control group's CPU quota held the process back
     two-humped      the samples fall into two groups far apart: their median may be of either
@@ -28,7 +30,7 @@ import gemm
 from bench.isolation import trial
 from bench.peers import is_peer
 from bench.records import Line, number
-from bench.verdicts.statistics import counted, own_seconds, waited
+from bench.verdicts.statistics import CROWDED, counted, crowding, own_seconds, waited
 
 Doubt = dict[str, str]
 
@@ -65,6 +67,7 @@ def doubts(
     peaks: dict[int, float] | None = None,
     printed: int = 0,
     rounds: int = 5,
+    least: float | None = None,
 ) -> list[Doubt]:
     """The doubts about a cell, the worst first; [] if there is nothing to say.
 
@@ -72,11 +75,14 @@ def doubts(
     peaks    launch -> FMA rate
     printed  bytes that its kernel wrote to stdout and stderr
     rounds   planned in each launch; a disturbed one has had more
+    least    seconds that the short loop beside samples took at best in the run (`statistics.least_pace`)
     """
-    kept = list(_counted(samples, threads, rounds))
+    kept = list(_counted(samples, threads, rounds, least))
     times = [own_seconds(line, threads) for line in kept]
+    crowded = _crowded(threads, kept, least)
     found = [
         _waiting(threads, samples) or _others(cores, samples),
+        crowded,
         _share(
             samples, "steal_s", cores, "steal", STOLEN, "the hypervisor gave {share} of the cores' time away"
         ),
@@ -85,18 +91,18 @@ def doubts(
             "the control group's CPU quota held it back for {share} of its time",
         ),
         _two_humped(times),
-        _launches(kept, times, peaks or {}),
+        _launches(kept, times, peaks or {}, crowded is not None),
         _printing(printed),
     ]  # fmt: skip
     return [doubt for doubt in found if doubt]
 
 
-def _counted(samples: Sequence[Line], threads: int, rounds: int) -> Iterator[Line]:
+def _counted(samples: Sequence[Line], threads: int, rounds: int, least: float | None) -> Iterator[Line]:
     by_launch: dict[int, list[Line]] = {}
     for line in samples:
         by_launch.setdefault(line["launch"], []).append(line)
     for members in by_launch.values():
-        yield from counted(members, threads, rounds)
+        yield from counted(members, threads, rounds, least)
 
 
 def humps(seconds: Sequence[float]) -> Humps | None:
@@ -167,6 +173,21 @@ def _others(cores: int, samples: Sequence[Line]) -> Doubt | None:
     return _doubt("foreign-load", f"other processes kept {busy:.1f} of {cores} cores busy while it was timed")
 
 
+def _crowded(threads: int, kept: Sequence[Line], least: float | None) -> Doubt | None:
+    """Of samples that count: there were no better ones."""
+    if threads == 0 or not kept:
+        return None
+    found = sorted(crowding(line, least) for line in kept)
+    usual, worst = median(found), found[-1]
+    if usual <= CROWDED:
+        return None
+    return _doubt(
+        "crowded",
+        f"its core was not its own, or its clock lower: beside its samples a short loop in the first cache took "
+        f"usually {1 + usual:.2f}, at most {1 + worst:.2f} times as long as at best in this run",
+    )
+
+
 def _share(
     samples: Sequence[Line], figure: str, cores: int, kind: str, least: float, sentence: str
 ) -> Doubt | None:
@@ -188,7 +209,9 @@ def _two_humped(times: Sequence[float]) -> Doubt | None:
     )
 
 
-def _launches(samples: Sequence[Line], times: Sequence[float], peaks: dict[int, float]) -> Doubt | None:
+def _launches(
+    samples: Sequence[Line], times: Sequence[float], peaks: dict[int, float], crowded: bool
+) -> Doubt | None:
     by_launch: dict[int, list[float]] = {}
     for line, seconds in zip(samples, times):
         by_launch.setdefault(line["launch"], []).append(seconds)
@@ -207,7 +230,7 @@ def _launches(samples: Sequence[Line], times: Sequence[float], peaks: dict[int, 
     return _doubt(
         "launches",
         f"its launches differ by {spread:.3g} times although the multiply-add peak did not: "
-        "memory or a cache shared with others",
+        + ("its core was not its own" if crowded else "memory or a cache shared with others"),
     )
 
 

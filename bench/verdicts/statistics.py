@@ -9,7 +9,8 @@ A kernel against itself (A/A, its twin in a second process) says what ratio mean
 floor, below which no difference is called one. Samples that waited for cores, because something else ran there,
 are not counted where a launch has enough others (how long it waited says nothing of how fast a kernel is, so
 leaving them out favours none). Where it has not, all count, and on one thread the wait is taken off; of
-several threads nobody can say how much of a wait was waited for.
+several threads nobody can say how much of a wait was waited for. Of samples whose core had a neighbour that nobody
+sees (`bench.host.pace`, measured beside each) the least crowded count, for the same reason.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ CONFIDENCE = 0.95
 # A sample that waited for no larger a share of its cores' time than this was not disturbed; and a launch needs
 # so many of them (all, if it has fewer rounds) to do without the others.
 UNDISTURBED, ENOUGH = 0.01, 3
+# Beside a sample whose core was its own a short loop took no longer than the least of the run and this share.
+CROWDED = 0.05
 # However long the scheduler says that a sample waited, this share of its time was its own: the account of a
 # wait and the clock are read at different moments.
 LEAST = 0.01
@@ -220,10 +223,33 @@ def waited(line: Line, threads: int) -> float:
     return number(line.get(figure)) or 0.0
 
 
-def counted(lines: Sequence[Line], threads: int, rounds: int) -> list[Line]:
-    """Of a launch's samples those that count: the undisturbed ones, or all where these are too few."""
+def least_pace(run: Run) -> float | None:
+    """Seconds that the short loop beside samples took at best in a run; None where nobody measured it."""
+    lines = (*run.of("sample"), *run.of("step"), *run.of("twin"))
+    return min((pace for line in lines if (pace := number(line.get("pace_s")))), default=None)
+
+
+def crowding(line: Line, least: float | None) -> float:
+    """How much longer than at best in its run the short loop beside a sample took (0.2: a fifth); 0 if unknown."""
+    pace = number(line.get("pace_s"))
+    return max(0.0, pace / least - 1) if pace and least else 0.0
+
+
+def counted(lines: Sequence[Line], threads: int, rounds: int, least: float | None = None) -> list[Line]:
+    """Of a launch's samples those that count, in their order.
+
+    The ones that did not wait, or all where these are too few; of these the ones whose core was their own, or the least
+    crowded where these are too few.
+
+    least  seconds of `least_pace`
+    """
+    enough = min(ENOUGH, rounds)
     quiet = [line for line in lines if waited_share(line, threads) <= UNDISTURBED]
-    return quiet if len(quiet) >= min(ENOUGH, rounds) else list(lines)
+    kept = quiet if len(quiet) >= enough else list(lines)
+    if threads == 0:  # on a device
+        return kept
+    most = max(CROWDED, sorted(crowding(line, least) for line in kept)[min(enough, len(kept)) - 1])
+    return [line for line in kept if crowding(line, least) <= most]
 
 
 def own_seconds(line: Line, threads: int) -> float:
@@ -250,12 +276,12 @@ def results(run: Run) -> list[Result]:
     for line in run.of("twin"):
         twins[line["cell"]].append(line)
     highest: dict[tuple[str, str | None, int], dict[int, float]] = {}
-    found = []
+    found, least = [], least_pace(run)
     for cell in run.cells:
         result = Result(cell)
         for lines, by_launch in ((taken, result.samples), (twins, result.twin)):
             for launch, members in whole_launches(lines[cell["cell"]], rounds):
-                kept = counted(members, result.threads, rounds)
+                kept = counted(members, result.threads, rounds, least)
                 by_launch[launch] = [own_seconds(line, result.threads) for line in kept]
         key = peak_of(result)
         if key not in highest:
@@ -358,16 +384,49 @@ class Profile:
 
 def profile(run: Run, result: Result) -> Profile:
     """The rows of one model cell, from the rounds that count. Means, not medians: means add up."""
-    cell, launches, rounds = result.cell["cell"], set(result.samples), rounds_of(run)
-    plain = [line for line in run.of("step") if line["cell"] == cell and not line["instrumented"]]
+    (found,) = _profiles(run, [result])
+    return found
+
+
+def profiles(run: Run, found: Iterable[Result] | None = None) -> list[Profile]:
+    """The profile of every training step with samples, of `found` or of all; a peer's is known as a whole only."""
+    known = {line["cell"] for line in run.of("layer")}
+    found = results(run) if found is None else found
+    return _profiles(run, [result for result in found if result.samples and result.cell["cell"] in known])
+
+
+def _profiles(run: Run, found: Sequence[Result]) -> list[Profile]:
+    """Of these; the run's lines are gone through once, however many there are."""
+    wanted = {result.cell["cell"] for result in found}
+    lines: dict[str, dict[str, list[Line]]] = {
+        kind: {cell: [] for cell in wanted} for kind in ("layer", "step")
+    }
+    for kind, by_cell in lines.items():
+        for line in run.of(kind):
+            if line["cell"] in wanted:
+                by_cell[line["cell"]].append(line)
+    rounds, least = rounds_of(run), least_pace(run)
+    highest = {key: peak(run, *key) for key in dict.fromkeys(map(peak_of, found))}
+    made = []
+    for result in found:
+        cell = result.cell["cell"]
+        layers, steps = lines["layer"][cell], lines["step"][cell]
+        made.append(_profile(result, layers, steps, rounds, least, highest[peak_of(result)]))
+    return made
+
+
+def _profile(
+    result: Result, layers: list[Line], steps: list[Line], rounds: int, least: float | None, highest: float
+) -> Profile:
+    launches = set(result.samples)
+    plain = [line for line in steps if not line["instrumented"]]
     at = {
         (line["launch"], line["round"])
         for _, members in whole_launches(plain, rounds)
-        for line in counted(members, result.threads, rounds)
+        for line in counted(members, result.threads, rounds, least)
     }
     lines, steps = (
-        [line for line in run.of(kind) if line["cell"] == cell and (line["launch"], line["round"]) in at]
-        for kind in ("layer", "step")
+        [line for line in each if (line["launch"], line["round"]) in at] for each in (layers, steps)
     )
 
     def mean(members: Sequence[Line]) -> float:
@@ -398,15 +457,7 @@ def profile(run: Run, result: Result) -> Profile:
         of_products = (seconds[row.id] for row in rows if row.op in PRODUCTS)
         shares.append((math.fsum(seconds.values()) / whole, math.fsum(of_products) / whole))
     accounted, products = (geometric(each) for each in zip(*shares)) if shares else (geometric(()),) * 2
-    highest = peak(run, *peak_of(result))
     return Profile(result, rows, step, instrumented, accounted, products, highest)
-
-
-def profiles(run: Run, found: Iterable[Result] | None = None) -> list[Profile]:
-    """The profile of every training step with samples, of `found` or of all; a peer's is known as a whole only."""
-    known = {line["cell"] for line in run.of("layer")}
-    found = results(run) if found is None else found
-    return [profile(run, result) for result in found if result.samples and result.cell["cell"] in known]
 
 
 def as_figures(interval: Interval) -> dict[str, Any]:

@@ -113,6 +113,21 @@ def test_a_machine_that_changes_speed_is_told_from_one_whose_memory_does():
     assert "differ by 1.3 times" in next(d["sentence"] for d in found if d["kind"] == "launches")
 
 
+def test_a_core_with_a_neighbour_is_told_from_a_cache_with_one():
+    """A loop beside the samples that count says how much; launches that differ are laid to it then."""
+
+    def seconds(launch, number):
+        return 1.3e-3 if launch > 2 else 1e-3
+
+    taken = [line | {"pace_s": 1.25e-4 if line["launch"] > 1 else 1e-4} for line in samples(seconds)]
+    found = {doubt["kind"]: doubt["sentence"] for doubt in doubts(1, 2, taken, least=1e-4)}
+    assert "usually 1.25, at most 1.25 times as long as at best" in found["crowded"]
+    assert found["launches"].endswith("its core was not its own")
+    few = [line | {"pace_s": 1.25e-4 if line["round"] > 2 else 1e-4} for line in samples()]
+    assert doubts(1, 2, few, least=1e-4) == []  # they do not count
+    assert doubts(1, 2, samples(pace_s=1e-4)) == []  # and nobody knows what is best
+
+
 def test_waits_taken_off_leave_no_hump_behind():
     """On one thread humps are looked for in what is left."""
 

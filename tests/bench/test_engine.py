@@ -173,7 +173,7 @@ def test_rounds_that_were_disturbed_are_taken_again(tmp_path, monkeypatch, distu
             seen["samples"] += 1
         elif request["do"] == "sample":
             answer["caller_waited_s"] = 0.0
-        return answer
+        return answer | ({"pace_s": 1e-4} if request["do"] == "sample" else {})
 
     monkeypatch.setattr(Crew, "ask", waiting)
     cells = Sweep(kernels=("blas",), sizes=(16,), threads=(1,)).cells()
@@ -184,6 +184,41 @@ def test_rounds_that_were_disturbed_are_taken_again(tmp_path, monkeypatch, distu
     (found,) = bench.results(run)
     assert found.status == "ok"
     assert len(found.samples[0]) == (rounds - disturbed if disturbed < 99 else 9)
+
+
+@pytest.mark.parametrize(
+    ("paces", "rounds", "counted"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], 4, 4),
+        ([1.0, 1.3, 1.0, 1.0], 4, 3),  # three are enough
+        ([1.0, 1.3, 1.2, 1.04, 1.06, 1.0], 6, 3),
+        ([1.0, 1.2, 1.2, 1.2, 1.2, 1.0, 1.0], 7, 3),
+        ([1.0, 1.0, *[1.3, 1.2] * 9], 12, 7),  # never: the third least crowded had 1.2, and so had others
+    ],
+)
+def test_there_are_more_rounds_until_enough_had_a_core_of_their_own(
+    tmp_path, monkeypatch, paces, rounds, counted
+):
+    """Up to three times as many in all; those that count are the ones that had it, or the least crowded."""
+    ask, left = Crew.ask, list(paces)
+
+    def crowded(self, member, **request):
+        answer = ask(self, member, **request)
+        if request["do"] != "sample":
+            return answer
+        return answer | {"caller_waited_s": 0.0, "pace_s": 1e-4 * (1.0 if member.twin else left.pop(0))}
+
+    monkeypatch.setattr(Crew, "ask", crowded)
+    cells = Sweep(kernels=("blas",), sizes=(16,), threads=(1,)).cells()
+    plan = Plan(cells=cells, **(QUICK | {"launches": 1, "rounds": 4, "more_s": 1e9, "twin": None}))
+    run = engine.start(plan, tmp_path / "run")
+    assert len(run.of("sample")) == rounds
+    (found,) = bench.results(run)
+    assert len(found.samples[0]) == counted
+    (cell,) = run.cells
+    doubted = [doubt["sentence"] for doubt in cell["doubts"] if doubt["kind"] == "crowded"]
+    assert bool(doubted) == (counted == 7)
+    assert all("usually 1.20, at most 1.20 times as long" in sentence for sentence in doubted)
 
 
 def test_a_sample_lasts_about_as_long_as_it_should(run):

@@ -272,3 +272,36 @@ def test_disturbed_samples_do_not_count_where_a_launch_has_enough_others(tmp_pat
     (found,) = results(run(tmp_path, [CELL | {"threads": 2}, *enough, *few], rounds=5))
     assert found.samples[0] == [2.0 / 2] * 3
     assert found.samples[1] == [1.0, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_of_crowded_samples_the_least_crowded_count(tmp_path):
+    """Three with a core of their own, or the three nearest to it; against the least of the whole run."""
+
+    def line(launch, number, seconds, pace):
+        return sample(launch, number, seconds) | {"loops": 1, "waited_s": 0.0, "pace_s": pace}
+
+    paces = {0: (1.0, 1.04, 1.2, 1.03, 1.3), 1: (1.5, 1.06, 1.2, 1.03, 1.3), 2: (1.2,) * 5, 3: (None,) * 5}
+    lines = [line(launch, i, 1 + i, pace) for launch, each in paces.items() for i, pace in enumerate(each)]
+    (found,) = results(run(tmp_path, [CELL, *lines], rounds=5))
+    assert found.samples == {
+        0: [1.0, 2.0, 4.0], 1: [2.0, 3.0, 4.0], 2: [1.0, 2.0, 3.0, 4.0, 5.0], 3: [1.0, 2.0, 3.0, 4.0, 5.0],
+    }  # fmt: skip
+
+
+def test_a_wait_weighs_more_than_a_crowded_core(tmp_path):
+    """Of those that did not wait the least crowded; and all that wait, where they must count, by the same rule."""
+
+    def line(number, waited, pace):
+        return sample(0, number, 1.0 + number) | {"loops": 1, "waited_s": waited, "pace_s": pace}
+
+    lines = [
+        line(0, 0.5, 1.0),
+        line(1, 0.0, 1.0),
+        line(2, 0.0, 1.3),
+        line(3, 0.0, 1.1),
+        line(4, 0.0, 1.2),
+    ]
+    (found,) = results(run(tmp_path, [CELL | {"threads": 2}, *lines], rounds=5))
+    assert found.samples == {0: [2.0, 4.0, 5.0]}
+    (found,) = results(run(tmp_path, [CELL | {"threads": 0}, *lines], rounds=5))  # on a device
+    assert found.samples == {0: [1.0, 2.0, 3.0, 4.0, 5.0]}

@@ -32,6 +32,13 @@ def test_the_time_of_this_process_is_its_own():
     assert 0.03 < seen.figures["cpu_s"] < 0.13
 
 
+def test_the_pace_is_that_of_a_loop_and_not_of_what_was_watched():
+    """Some hundred microseconds, however long what is in between."""
+    with Witness() as seen:
+        spin(0.1)
+    assert 1e-5 < seen.figures["pace_s"] < 0.05
+
+
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this kernel keeps no schedstat")
 def test_a_neighbour_on_the_same_core_shows_as_waiting():
     """Wall time is CPU time plus waiting, to within a few percent: what is taken off is what was lost."""
