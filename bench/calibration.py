@@ -28,6 +28,7 @@ from bench.records import Line, Run, now, opened
 from bench.timing.progress import Progress
 from bench.verdicts import bounds
 from bench.verdicts.cost_model import (
+    ORDERS,
     ROW,
     STEP,
     CostModel,
@@ -37,6 +38,7 @@ from bench.verdicts.cost_model import (
     Task,
     cross_validated,
     fit,
+    sizes,
 )
 from bench.verdicts.statistics import Profile, Result, Row, peaks, profiles, results
 from gemm import processor
@@ -292,10 +294,19 @@ def cpu() -> Entry:
 def _read(entry: Entry, file: Path) -> dict[tuple[str, str, int], Calibration]:
     """An entry's calibrations. Raises Unusable."""
     try:
-        found = [_calibration(one) for one in entry["calibrations"]]
+        found = [_calibration(one) for one in entry["calibrations"] if _of_this_model(one)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unusable(f"{file}: damaged, a calibration without its figures ({error})") from error
     return {(one.kernel, one.dtype, one.threads): one for one in found}
+
+
+def _of_this_model(record: Line) -> bool:
+    """Whether it is interpolated over what this gemmlab interpolates over; as good as not there if not."""
+    shapes = record["model"]["shapes"]
+    return all(
+        len(one["scales"]) == len(sizes(Task(kind, *((1, 1, 1) if kind in ORDERS else ()))))
+        for kind, one in shapes.items()
+    )
 
 
 def _calibration(record: Line) -> Calibration:

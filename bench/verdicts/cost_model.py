@@ -11,9 +11,9 @@ caches cannot have kept, elements of what is fused) times a *price* in seconds:
 Prices are fitted by non-negative least squares (Lawson and Hanson 1974; scipy) of *relative* errors: nothing costs
 less than nothing, and a microsecond counts as much where it is a tenth of a step as a millisecond does. What a sum of
 terms cannot tell, where a kernel changes from one path to another, a tile fits badly, or an array outgrows a cache, is
-interpolated for each kind: a Gaussian process over log2 m, n and k (of what is no product, over log2 of its bytes) of
-the logarithm of measured over sum (Rasmussen and Williams 2006, ch. 2), which is 0, so that the sum alone stands, far
-from everything that was measured.
+interpolated for each kind: a Gaussian process over log2 m, n and k (of what is no product, over log2 of its bytes) and
+of the bytes that pass by between one use of its operands and the next, of the logarithm of measured over sum (Rasmussen
+and Williams 2006, ch. 2), which is 0, so that the sum alone stands, far from everything that was measured.
 
 How far off the model is, it says itself: each calibrated network is predicted by a model that has not seen it.
 """
@@ -39,6 +39,8 @@ FOLDS = 10
 # A relative error up to this counts squared, beyond it as it is (Huber 1964), by weights that are found in so many
 # turns: a neighbour in a cache makes some samples slow, and none fast.
 USUAL, REWEIGHTED = 0.1, 5
+# Below the first so many bytes stay in a core's own caches, beyond the second in none.
+AROUND = (1 << 17, 1 << 26)
 # A task needs so many others of its kind, or there is no interpolation.
 FEWEST = 8
 # Length scales and variances follow from so many at most.
@@ -115,7 +117,7 @@ def terms(task: Task, caches: Mapping[str, int]) -> Terms:
 class Shapes:
     """The interpolation over the sizes of one kind of task: a Gaussian process's mean.
 
-    at       (count, d): `sizes` of what was measured
+    at       (count, d): `sizes` of what was measured, d as many as those have
     weights  (count,): of each
     scales   (d,): octaves over which it changes
     signal, noise  variances: of what it follows, and of what it takes for noise
@@ -137,8 +139,10 @@ class Shapes:
 
 
 def sizes(task: Task) -> list[float]:
-    """What the cost of a kind of task is interpolated over: log2 of m, n and k, or of the bytes."""
-    return [math.log2(x) for x in ((task.m, task.n, task.k) if task.is_product else (max(1, task.bytes),))]
+    """What the cost of a kind of task is interpolated over: log2 of m, n and k, or of the bytes; and of `around`."""
+    own = (task.m, task.n, task.k) if task.is_product else (max(1, task.bytes),)
+    least, most = AROUND
+    return [math.log2(x) for x in (*own, min(max(task.around, least), most))]
 
 
 @dataclass

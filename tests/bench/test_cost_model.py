@@ -92,10 +92,25 @@ def test_what_a_sum_cannot_say_is_interpolated_over_shapes():
     """Products of a shape where the kernel is slow come out slow, and others do not."""
     seen = flat(networks(40, 0, factor=slow_when_flat))
     model = fit(seen, CACHES)
-    flat_ones, plain = Task("nn", 16, 200, 200, bytes=300_000), Task("nn", 300, 200, 200, bytes=640_000)
+    flat_ones = Task("nn", 16, 200, 200, bytes=300_000, around=1 << 20)
+    plain = Task("nn", 300, 200, 200, bytes=640_000, around=1 << 20)
     truth = CostModel(PRICES, {}, {level: CACHES[level] for level in LEVELS})
     assert model.seconds(flat_ones) == pytest.approx(2 * truth.seconds(flat_ones), rel=0.15)
     assert model.seconds(plain) == pytest.approx(truth.seconds(plain), rel=0.15)
+
+
+def slow_in_large_steps(task):
+    """A machine that takes 1.5 times as long for everything once a step works on more than 2 MB."""
+    return 1.5 if task.around > 2 << 20 else 1.0
+
+
+def test_what_a_step_works_on_is_interpolated_over_too():
+    """The same product costs more in a step that outgrows a cache, though no sum of terms has it so."""
+    model = fit(flat(networks(60, 0, factor=slow_in_large_steps)), CACHES)
+    truth = CostModel(PRICES, {}, {level: CACHES[level] for level in LEVELS})
+    for around, factor in ((1 << 19, 1.0), (6 << 20, 1.5)):
+        task = Task("nn", 64, 100, 100, bytes=90_000, around=around)
+        assert model.seconds(task) == pytest.approx(factor * truth.seconds(task), rel=0.15)
 
 
 def test_far_from_what_was_measured_the_sum_stands_alone():
@@ -163,9 +178,10 @@ def test_an_order_that_was_never_measured_costs_what_another_does():
 
 
 def test_sizes_are_octaves():
-    """m, n, k of a product; of another its bytes."""
-    assert sizes(Task("nn", 8, 16, 32)) == [3, 4, 5]
-    assert sizes(Task("db", bytes=1024)) == [10]
+    """m, n, k of a product, of another its bytes; and what passes by, within what caches tell apart."""
+    assert sizes(Task("nn", 8, 16, 32, around=1 << 20)) == [3, 4, 5, 20]
+    assert sizes(Task("db", bytes=1024, around=1 << 60)) == [10, 26]
+    assert sizes(Task("db", bytes=1024)) == [10, 17]
 
 
 def test_nothing_cannot_be_fitted():

@@ -159,6 +159,20 @@ def test_without_a_calibration_the_command_is_named(file, known):
         kept("blas", "float32", 2)
 
 
+def test_a_calibration_over_other_sizes_is_as_good_as_none(file, known):
+    """As an earlier gemmlab made it; those beside it count, and a new one takes its place."""
+    older = known.record()
+    for one in older["model"]["shapes"].values():
+        one["at"], one["scales"] = [point[:-1] for point in one["at"]], one["scales"][:-1]
+    entry = {"cpu": calibration.cpu(), "calibrations": [older, known.record() | {"threads": 2}]}
+    file.write_text(json.dumps({"gemmlab": "calibration", "schema": 1, "entries": [entry]}))
+    assert kept("blas", "float32", 2).threads == 2
+    with pytest.raises(NoCalibration, match="--threads 1` makes one"):
+        kept("blas", "float32", 1)
+    calibration.keep(known)
+    assert kept("blas", "float32", 1) == known
+
+
 FAULTS = {
     "cut short": (lambda text: text[:-20], "damaged, not JSON"),
     "another file": (lambda text: text.replace('"calibration"', '"tuning"', 1), "no calibration file"),

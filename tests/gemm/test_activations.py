@@ -62,3 +62,40 @@ def test_gelu_of_what_is_no_number(dtype):
     z = np.array([[np.nan], [np.inf], [-1e30], [0.0]], dtype)
     y = gemm.matmul(z, np.ones((1, 1), dtype), kernel="numba-micro", epilogue=Epilogue(activation="gelu"))
     np.testing.assert_array_equal(y, np.array([[np.nan], [np.inf], [0.0], [0.0]], dtype))
+
+
+def gapped(x, gap):
+    """The same numbers in rows that are so many numbers apart; what is between is NaN."""
+    wide = np.full((len(x), x.shape[1] + gap), np.nan, x.dtype)
+    wide[:, : x.shape[1]] = x
+    return wide[:, : x.shape[1]]
+
+
+@pytest.mark.parametrize("name", THEIRS)
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 23), (29, 1), (29, 7), (31, 23), (15, 300)])
+def test_rows_with_and_without_gaps_come_out_the_same(name, m, n):
+    """numba-micro takes rows without gaps as one; bit for bit as row by row, and nothing between rows is touched."""
+    rng = np.random.default_rng(7)
+    a, b, bias, seen = (
+        rng.standard_normal(shape, dtype=np.float32) for shape in ((m, 5), (5, n), (n,), (m, n))
+    )
+    empty = np.zeros((m, n), np.float32)
+    outs = []
+    for gaps in ((0, 0), (3, 0), (0, 2), (3, 2)):
+        c, aux = (gapped(empty, gap) for gap in gaps)
+        gemm.matmul(a, b, c, kernel="numba-micro", epilogue=Epilogue(bias=bias, activation=name, aux_out=aux))
+        slopes, given = (gapped(x, gap) for x, gap in zip((empty, seen), gaps))
+        gemm.matmul(a, b, slopes, kernel="numba-micro", epilogue=Epilogue(grad_of=name, aux_in=given))
+        outs.append((c.copy(), aux.copy(), slopes.copy()))
+        for x, gap in zip((c, aux, slopes, given), (*gaps, *gaps)):
+            assert gap == 0 or np.isnan(x.base[:, n:]).all()
+    for others in outs[1:]:
+        for first, other in zip(outs[0], others):
+            np.testing.assert_array_equal(first, other)
+    right = gemm.matmul(
+        a.astype(float),
+        b.astype(float),
+        kernel="blas",
+        epilogue=Epilogue(bias=bias.astype(float), activation=name),
+    )
+    np.testing.assert_allclose(outs[0][0], right, rtol=1e-4, atol=1e-5)
