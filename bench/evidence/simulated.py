@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from bench.plans.plan import PRECISIONS
-from bench.verdicts.statistics import Interval, Result, narrow, speedup
+from bench.timing.engine import MOST
+from bench.verdicts.statistics import CROWDED, ENOUGH, Interval, Result, counted, narrow, speedup
 
 ROUNDS = 5
 TRUTH = 1.03
@@ -72,6 +73,27 @@ def unlucky_processes(rng: np.random.Generator, shape: tuple[int, int, int]) -> 
     return launch_effects(rng, shape) * np.where(unlucky, 1.2, 1)
 
 
+def crowded(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """Somebody else has half of the core for four samples in ten, and that slows one kernel down three times as much.
+
+    What was on record beside each sample decides which count, and whether a launch has more rounds, as in a run.
+    """
+    launches, rounds, kernels = shape
+    crowd = np.where(
+        rng.random((launches, MOST * rounds)) < 0.4, rng.uniform(0.1, 0.5, (launches, MOST * rounds)), 0
+    )
+    own, chosen = launch_effects(rng, (launches, MOST * rounds, kernels)), np.empty(shape)
+    for launch, kernel in np.ndindex(launches, kernels):
+        costs = own[launch, :, kernel] * (1 + crowd[launch] * (1.0, 0.3)[kernel])
+        paces = (1 + crowd[launch]) * (1 + np.abs(rng.normal(0, 0.01, MOST * rounds)))
+        lines = [{"seconds": cost, "pace_s": pace} for cost, pace in zip(costs, paces)]
+        alone = np.cumsum(paces <= 1 + CROWDED)
+        taken = max(rounds, min(MOST * rounds, int(np.searchsorted(alone, ENOUGH)) + 1))
+        kept = [line["seconds"] for line in counted(lines[:taken], 1, rounds, 1.0)]
+        chosen[launch, :, kernel] = np.median(kept)  # nothing else of a launch is looked at
+    return chosen
+
+
 def everything(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
     """All of it at once."""
     whole = np.ones(shape)
@@ -88,6 +110,7 @@ SCENARIOS: dict[str, Draw] = {
     "two humps": two_humps,
     "two speeds": two_speeds,
     "unlucky processes": unlucky_processes,
+    "crowded": crowded,
     "everything": everything,
 }
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
@@ -30,7 +30,7 @@ import gemm
 from bench.isolation import trial
 from bench.peers import is_peer
 from bench.records import Line, number
-from bench.verdicts.statistics import CROWDED, counted, crowding, own_seconds, waited
+from bench.verdicts.statistics import CROWDED, counted_launches, crowding, own_seconds, waited
 
 Doubt = dict[str, str]
 
@@ -77,7 +77,8 @@ def doubts(
     rounds   planned in each launch; a disturbed one has had more
     least    seconds that the short loop beside samples took at best in the run (`statistics.least_pace`)
     """
-    kept = list(_counted(samples, threads, rounds, least))
+    launches = counted_launches(samples, threads, rounds, least)
+    kept = [line for members in launches.values() for line in members]
     times = [own_seconds(line, threads) for line in kept]
     crowded = _crowded(threads, kept, least)
     found = [
@@ -95,14 +96,6 @@ def doubts(
         _printing(printed),
     ]  # fmt: skip
     return [doubt for doubt in found if doubt]
-
-
-def _counted(samples: Sequence[Line], threads: int, rounds: int, least: float | None) -> Iterator[Line]:
-    by_launch: dict[int, list[Line]] = {}
-    for line in samples:
-        by_launch.setdefault(line["launch"], []).append(line)
-    for members in by_launch.values():
-        yield from counted(members, threads, rounds, least)
 
 
 def humps(seconds: Sequence[float]) -> Humps | None:

@@ -10,7 +10,8 @@ floor, below which no difference is called one. Samples that waited for cores, b
 are not counted where a launch has enough others (how long it waited says nothing of how fast a kernel is, so
 leaving them out favours none). Where it has not, all count, and on one thread the wait is taken off; of
 several threads nobody can say how much of a wait was waited for. Of samples whose core had a neighbour that nobody
-sees (`bench.host.pace`, measured beside each) the least crowded count, for the same reason.
+sees (`bench.host.pace`, measured beside each) the least crowded count, and launches that had nothing else do not where
+enough others had better, for the same reason.
 """
 
 from __future__ import annotations
@@ -252,6 +253,26 @@ def counted(lines: Sequence[Line], threads: int, rounds: int, least: float | Non
     return [line for line in kept if crowding(line, least) <= most]
 
 
+def counted_launches(
+    lines: Iterable[Line], threads: int, rounds: int, least: float | None = None
+) -> dict[int, list[Line]]:
+    """Of a cell's samples those that count, by launch: of whole launches, and of each what `counted` says.
+
+    Launches that never had their core to themselves do not count where enough others had.
+    """
+    found = {
+        launch: counted(members, threads, rounds, least) for launch, members in whole_launches(lines, rounds)
+    }
+    if threads == 0:
+        return found
+    alone = {
+        launch: members
+        for launch, members in found.items()
+        if median(crowding(line, least) for line in members) <= CROWDED
+    }
+    return alone if len(alone) >= min(ENOUGH, len(found)) else found
+
+
 def own_seconds(line: Line, threads: int) -> float:
     """Seconds per call of a sample; on one thread without what it waited for its core."""
     seconds = float(line["seconds"])
@@ -280,8 +301,7 @@ def results(run: Run) -> list[Result]:
     for cell in run.cells:
         result = Result(cell)
         for lines, by_launch in ((taken, result.samples), (twins, result.twin)):
-            for launch, members in whole_launches(lines[cell["cell"]], rounds):
-                kept = counted(members, result.threads, rounds, least)
+            for launch, kept in counted_launches(lines[cell["cell"]], result.threads, rounds, least).items():
                 by_launch[launch] = [own_seconds(line, result.threads) for line in kept]
         key = peak_of(result)
         if key not in highest:
@@ -421,9 +441,9 @@ def _profile(
     launches = set(result.samples)
     plain = [line for line in steps if not line["instrumented"]]
     at = {
-        (line["launch"], line["round"])
-        for _, members in whole_launches(plain, rounds)
-        for line in counted(members, result.threads, rounds, least)
+        (launch, line["round"])
+        for launch, members in counted_launches(plain, result.threads, rounds, least).items()
+        for line in members
     }
     lines, steps = (
         [line for line in each if (line["launch"], line["round"]) in at] for each in (layers, steps)

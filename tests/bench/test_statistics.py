@@ -9,6 +9,7 @@ import pytest
 from bench.evidence import simulated
 from bench.plans.plan import PRECISIONS
 from bench.records import Run
+from bench.verdicts.doubts import doubts
 from bench.verdicts.statistics import (
     Interval,
     Result,
@@ -280,12 +281,49 @@ def test_of_crowded_samples_the_least_crowded_count(tmp_path):
     def line(launch, number, seconds, pace):
         return sample(launch, number, seconds) | {"loops": 1, "waited_s": 0.0, "pace_s": pace}
 
-    paces = {0: (1.0, 1.04, 1.2, 1.03, 1.3), 1: (1.5, 1.06, 1.2, 1.03, 1.3), 2: (1.2,) * 5, 3: (None,) * 5}
+    paces = {0: (1.0, 1.04, 1.2, 1.03, 1.3), 1: (1.5, 1.06, 1.2, 1.03, 1.3), 2: (1.2,) * 5}
     lines = [line(launch, i, 1 + i, pace) for launch, each in paces.items() for i, pace in enumerate(each)]
     (found,) = results(run(tmp_path, [CELL, *lines], rounds=5))
     assert found.samples == {
-        0: [1.0, 2.0, 4.0], 1: [2.0, 3.0, 4.0], 2: [1.0, 2.0, 3.0, 4.0, 5.0], 3: [1.0, 2.0, 3.0, 4.0, 5.0],
+        0: [1.0, 2.0, 4.0], 1: [2.0, 3.0, 4.0], 2: [1.0, 2.0, 3.0, 4.0, 5.0],
     }  # fmt: skip
+    unknown = [sample(0, number, 1.0) | {"loops": 1, "waited_s": 0.0, "pace_s": None} for number in range(5)]
+    (found,) = results(run(tmp_path, [CELL, *unknown], rounds=5))
+    assert found.samples == {0: [1.0] * 5}
+
+
+@pytest.mark.parametrize(
+    ("paces", "counted"),
+    [
+        ({0: 1.3, 1: 1.0, 2: 1.04, 3: 1.0}, [1, 2, 3]),
+        ({0: 1.3, 1: 1.0, 2: 1.2, 3: 1.0}, [0, 1, 2, 3]),  # two are not enough
+        ({0: 1.0, 1: 1.3}, [0, 1]),
+        ({0: 1.0, 1: 1.0}, [0, 1]),
+    ],
+)
+def test_launches_that_never_had_their_core_do_not_count_where_enough_others_had(tmp_path, paces, counted):
+    """In a cell's time, its profile and its doubts alike."""
+    lines = [CELL | {"problem": None, "model": {"arch": [4, 2], "dtype": "float32"}}]
+    fields = {
+        "layer": 1, "phase": "forward", "parts": [], "kernel": None, "m": None, "n": None, "k": None,
+        "flops": 10, "bytes": 5, "op": "Z", "id": "1.Z",
+    }  # fmt: skip
+    for launch, pace in paces.items():
+        for number in range(5):
+            own = {"loops": 1, "steps": 1, "waited_s": 0.0, "pace_s": pace}
+            for instrumented in (True, False):
+                lines.append(sample(launch, number, float(pace), "step", instrumented=instrumented) | own)
+            lines.append(sample(launch, number, 0.5 * pace, "layer", **fields))
+    opened = run(tmp_path, lines, rounds=5)
+    (found,) = results(opened)
+    whole = profile(opened, found)
+    mean = sum(paces[launch] for launch in counted) / len(counted)
+    assert sorted(found.samples) == counted
+    assert whole.step == pytest.approx(mean)
+    assert [row.seconds for row in whole.rows] == [pytest.approx(mean / 2)]
+    steps = [line for line in opened.of("step") if not line["instrumented"]]
+    crowded = [doubt for doubt in doubts(1, 2, steps, {}, 0, 5, 1.0) if doubt["kind"] == "launches"]
+    assert bool(crowded) == (max(paces[launch] for launch in counted) > 1.1)
 
 
 def test_a_wait_weighs_more_than_a_crowded_core(tmp_path):
