@@ -52,9 +52,9 @@ FILE = Kept(
 )
 # Which operand of a product of each kind is stored transposed (`mlp.operations`).
 ORDER = {"Z": "nn", "dX": "nt", "dW": "tn", "H": "nn", "dH": "nt", "dU": "tn"}
-# How many networks are measured, and how: three minutes in all on one core of a Zen 4.
+# How many networks are measured, and how: five minutes in all on one core of a Zen 4.
 NETWORKS = 128
-SETTINGS: dict[str, Any] = {"launches": 2, "rounds": 5, "sample_s": 0.02, "more_s": 0.2, "twin": None}
+SETTINGS: dict[str, Any] = {"launches": 3, "rounds": 5, "sample_s": 0.02, "more_s": 0.3, "twin": None}
 LR = 1e-4  # none of them diverges while it is timed
 # A step counts as much as so many sets of its rows.
 STEP_COUNTS = 2.0

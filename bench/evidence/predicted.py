@@ -96,8 +96,8 @@ def main(arguments: list[str] | None = None) -> None:
     except NoCalibration as none:
         sys.exit(str(none))
     found = {canonical(profile.result.model): profile for profile in profiles(run)}
-    sys.stdout.write("predicted   measured   ratio  launches  network\n")
-    ratios = []
+    sys.stdout.write("predicted   measured   ratio  launches  crowded  network\n")
+    ratios, alone = [], []
     for one in predicted:
         profile = found.get(canonical(one.model))
         if profile is None:
@@ -106,14 +106,23 @@ def main(arguments: list[str] | None = None) -> None:
             )
             continue
         ratios.append(one.step / profile.step)
+        crowded = any(doubt["kind"] == "crowded" for doubt in profile.result.cell.get("doubts") or ())
+        alone += [] if crowded else ratios[-1:]
         sys.stdout.write(
-            f"{_us(one.step)} {_us(profile.step)}  {ratios[-1]:6.3f}  {_apart(profile)}  {_name(one.model)}\n"
+            f"{_us(one.step)} {_us(profile.step)}  {ratios[-1]:6.3f}  {_apart(profile)}  "
+            f"{'yes' if crowded else 'no':7}  {_name(one.model)}\n"
         )
+    _summarise(f"seed {given.seed}", ratios)
+    if 0 < len(alone) < len(ratios):
+        _summarise("of those whose core was their own", alone)
+
+
+def _summarise(what: str, ratios: list[float]) -> None:
     off = sorted(math.expm1(abs(math.log(ratio))) for ratio in ratios)
     if off:
         within = sum(error <= PROMISED for error in off)
         sys.stdout.write(
-            f"seed {given.seed}: worst {100 * off[-1]:.1f} %, median {100 * median(off):.1f} %; "
+            f"{what}: worst {100 * off[-1]:.1f} %, median {100 * median(off):.1f} %; "
             f"{within} of {len(off)} within {100 * PROMISED:.0f} %\n"
         )
 

@@ -33,8 +33,9 @@ LEVELS = ("L2", "L3")
 STEP, ROW = "step", "row"
 # A logarithm so many times as far from the median as half of them are is a disturbed sample, no property of a shape.
 FAR = 4.0
-# What the interpolation is fitted within: length scales in octaves, variances of the logarithm.
-SCALES, SIGNAL, NOISE = (0.7, 8.0), (1e-4, 1.0), (1e-4, 0.1)
+# What the interpolation is fitted within: length scales in octaves (longer ones of `around`, which all rows of a
+# network have in common, as they have a bad moment of the machine), variances of the logarithm.
+SCALES, SCALES_AROUND, SIGNAL, NOISE = (0.7, 8.0), (2.0, 8.0), (1e-4, 1.0), (1e-4, 0.1)
 FOLDS = 10
 # A relative error up to this counts squared, beyond it as it is (Huber 1964), by weights that are found in so many
 # turns: a neighbour in a cache makes some samples slow, and none fast.
@@ -274,7 +275,8 @@ def _gaussian_process(at: np.ndarray, values: np.ndarray, like: Shapes | None) -
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
     first = like or Shapes([], [], [2.0] * at.shape[1], 0.05, 0.005)
-    kernel = ConstantKernel(first.signal, SIGNAL) * RBF(first.scales, SCALES) + WhiteKernel(
+    bounds = [SCALES] * (at.shape[1] - 1) + [SCALES_AROUND]
+    kernel = ConstantKernel(first.signal, SIGNAL) * RBF(first.scales, bounds) + WhiteKernel(
         first.noise, NOISE
     )
     with warnings.catch_warnings():
