@@ -304,7 +304,8 @@ def _of_this_model(record: Line) -> bool:
     """Whether it is interpolated over what this gemmlab interpolates over; as good as not there if not."""
     shapes = record["model"]["shapes"]
     return all(
-        len(one["scales"]) == len(sizes(Task(kind, *((1, 1, 1) if kind in ORDERS else ()))))
+        {"low", "high"} <= one.keys()
+        and len(one["scales"]) == len(sizes(Task(kind, *((1, 1, 1) if kind in ORDERS else ()))))
         for kind, one in shapes.items()
     )
 
@@ -319,6 +320,8 @@ def _calibration(record: Line) -> Calibration:
             scales=_finite_list(one["scales"]),
             signal=_finite(one["signal"]),
             noise=_finite(one["noise"]),
+            low=_finite(one["low"]),
+            high=_finite(one["high"]),
         )
         for kind, one in model["shapes"].items()
     }

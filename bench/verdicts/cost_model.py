@@ -8,6 +8,7 @@ caches cannot have kept, elements of what is fused) times a *price* in seconds:
     from afar    bytes that do not stay in the L2, in the L3, between one use and the next: of products, of others
     step, row    what Python adds to a step, and the recorder to each row of an instrumented one
 
+How much of the last cache is at hand, which others use too, is fitted: the share with which the sums are nearest.
 Prices are fitted by non-negative least squares (Lawson and Hanson 1974; scipy) of *relative* errors: nothing costs
 less than nothing, and a microsecond counts as much where it is a tenth of a step as a millisecond does. What a sum of
 terms cannot tell, where a kernel changes from one path to another, a tile fits badly, or an array outgrows a cache, is
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 ORDERS = ("nn", "nt", "tn")
 LEVELS = ("L2", "L3")
 STEP, ROW = "step", "row"
+# Of a last cache a machine's other users leave this one a share: all, or halved less than so many times; less only
+# where that brings what is left over down to this.
+HALVED, BETTER = 5, 0.99
 # A logarithm so many times as far from the median as half of them are is a disturbed sample, no property of a shape.
 FAR = 4.0
 # What the interpolation is fitted within: length scales in octaves (longer ones of `around`, which all rows of a
@@ -122,6 +126,7 @@ class Shapes:
     weights  (count,): of each
     scales   (d,): octaves over which it changes
     signal, noise  variances: of what it follows, and of what it takes for noise
+    low, high  the least and the largest logarithm that was seen: beyond what was measured it does not go on
     """
 
     at: list[list[float]]
@@ -129,6 +134,8 @@ class Shapes:
     scales: list[float]
     signal: float
     noise: float
+    low: float = 0.0
+    high: float = 0.0
 
     def factor(self, task: Task) -> float:
         """Measured over the sum of terms, as near as what was measured tells."""
@@ -136,7 +143,7 @@ class Shapes:
         for there, weight in zip(self.at, self.weights):
             away = sum(((x - y) / scale) ** 2 for x, y, scale in zip(here, there, self.scales))
             total += weight * math.exp(-away / 2)
-        return math.exp(self.signal * total)
+        return math.exp(min(max(self.signal * total, self.low), self.high))
 
 
 def sizes(task: Task) -> list[float]:
@@ -150,7 +157,7 @@ def sizes(task: Task) -> list[float]:
 class CostModel:
     """Prices (seconds for each unit of a term), and what is interpolated over shapes, by order.
 
-    caches     bytes of "L2" and "L3", of those that are known
+    caches     bytes of "L2" and "L3", of those that are known; of L3 what is at hand, which is fitted
     bandwidth  B/s at which what is no product and was not measured is taken to move its bytes; NaN: nobody knows
     """
 
@@ -190,12 +197,19 @@ class CostModel:
 def fit(measured: Sequence[Measured], caches: Mapping[str, int], like: CostModel | None = None) -> CostModel:
     """The model that fits best. Raises ValueError where nothing was measured.
 
-    like  a model whose length scales and variances are taken as they are, which saves most of the time
+    like  a model whose share of the cache, length scales and variances are taken as they are, which saves most of the
+          time
     """
     if not measured:
         raise ValueError("there is nothing to fit a cost model to")
     known = {level: size for level, size in caches.items() if level in LEVELS}
-    model = CostModel(_prices(measured, known), {}, known, _bandwidth(measured))
+    tried = [known | like.caches] if like else _shares(known)
+    at_hand, (least, prices) = tried[0], _prices(measured, tried[0])
+    for own in tried[1:]:
+        loss, others = _prices(measured, own)
+        if loss < BETTER * least - 1e-9:  # of exact times rounding is what is left
+            at_hand, least, prices = own, loss, others
+    model = CostModel(prices, {}, at_hand, _bandwidth(measured))
     alone: dict[str, list[Measured]] = {}
     for one in measured:
         if len(one.tasks) == 1:
@@ -208,6 +222,13 @@ def fit(measured: Sequence[Measured], caches: Mapping[str, int], like: CostModel
     return model
 
 
+def _shares(caches: dict[str, int]) -> list[dict[str, int]]:
+    """What may be at hand of these caches: of a last one that is shared with others, all, a half, a quarter, ..."""
+    last = caches.get("L3", 0)
+    sizes = [last >> halved for halved in range(HALVED) if last >> halved > caches.get("L2", 0)]
+    return [caches | {"L3": size} for size in sizes] or [caches]
+
+
 def _bandwidth(measured: Sequence[Measured]) -> float:
     """Bytes per second of all that is no product, in the mean; NaN where nothing of it was measured."""
     others = [one for one in measured if len(one.tasks) == 1 and not one.tasks[0].is_product]
@@ -215,7 +236,8 @@ def _bandwidth(measured: Sequence[Measured]) -> float:
     return moved / math.fsum(one.seconds for one in others) if moved else math.nan
 
 
-def _prices(measured: Sequence[Measured], caches: Mapping[str, int]) -> Terms:
+def _prices(measured: Sequence[Measured], caches: Mapping[str, int]) -> tuple[float, Terms]:
+    """How far off the sums of terms are, as USUAL weighs it, and the prices that make it least."""
     import numpy as np
     from scipy.optimize import nnls
 
@@ -241,7 +263,8 @@ def _prices(measured: Sequence[Measured], caches: Mapping[str, int]) -> Terms:
         found, _ = nnls(scaled * trust[:, None], wanted * trust, maxiter=50 * len(names))
         off = np.abs(scaled @ found - wanted) / wanted
         trust = np.sqrt(np.minimum(1.0, USUAL / np.maximum(off, 1e-12)))
-    return {name: float(x) for name, x in zip(names, found / largest[kept])}
+    loss = np.where(off < USUAL, off**2 / 2, USUAL * (off - USUAL / 2)).sum()
+    return float(loss), {name: float(x) for name, x in zip(names, found / largest[kept])}
 
 
 def _interpolated(measured: Sequence[Measured], model: CostModel, like: Shapes | None) -> Shapes | None:
@@ -293,6 +316,8 @@ def _gaussian_process(at: np.ndarray, values: np.ndarray, like: Shapes | None) -
         scales,
         float(variance),
         float(found.kernel_.k2.noise_level),
+        float(values.min()),
+        float(values.max()),
     )
 
 

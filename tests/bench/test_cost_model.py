@@ -153,6 +153,44 @@ def test_bytes_count_as_far_once_a_step_outgrows_the_cache():
     assert terms(far, CACHES)["other.beyond L2"] == 500
 
 
+def test_how_much_of_the_last_cache_is_at_hand_is_fitted():
+    """Others leave a quarter of it: bytes that pass by beyond that cost more; with none beyond, it is all there."""
+    own, price = CACHES | {"L3": CACHES["L3"] // 4}, {"other.beyond L3": 2e-10, "product.beyond L3": 1e-10}
+    truth = CostModel(PRICES | price, {}, {level: own[level] for level in LEVELS})
+    several = []
+    for rows in networks(60, 3):
+        tasks = [one.tasks[0] for one in rows[:-1]]
+        seconds = [truth.seconds(task) for task in tasks]
+        several += [
+            Measured((task,), one + PRICES[ROW], (ROW,), rows[0].source) for task, one in zip(tasks, seconds)
+        ]
+    model = fit(several, CACHES)
+    assert model.caches["L3"] == own["L3"]
+    assert model.prices["other.beyond L3"] == pytest.approx(2e-10, rel=0.05)
+    assert fit(flat(networks(40, 0)), CACHES).caches["L3"] == CACHES["L3"]
+
+
+def test_beyond_what_was_measured_the_interpolation_goes_no_further():
+    """Slower and slower with the bytes, up to twice: a hundred times as many are at most that."""
+    rows = [
+        Measured(
+            (Task("db", bytes=1 << at, around=1 << 20),),
+            (1 + (at - 10) / 10) * 7e-11 * (1 << at),
+            (),
+            str(at),
+        )
+        for at in range(10, 21)
+    ]
+    model = fit(rows, CACHES)
+    low, high = model.shapes["db"].low, model.shapes["db"].high
+    for at in (1, 8, 12, 18, 24, 30):
+        assert (
+            math.exp(low)
+            <= model.shapes["db"].factor(Task("db", bytes=1 << at, around=1 << 20))
+            <= math.exp(high) * 1.0001
+        )
+
+
 def test_times_count_calls_and_flops():
     """A row that stands for three equal products costs three."""
     one, three = (terms(Task("nn", 8, 8, 8, times), CACHES) for times in (1, 3))
