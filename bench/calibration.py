@@ -40,7 +40,16 @@ from bench.verdicts.cost_model import (
     fit,
     sizes,
 )
-from bench.verdicts.statistics import Profile, Result, Row, peaks, profiles, results
+from bench.verdicts.statistics import (
+    Profile,
+    Result,
+    Row,
+    peaks,
+    price_of_crowding,
+    profiles,
+    results,
+    slowed,
+)
 from gemm import processor
 from gemm.configuration import Entry, Kept, Unusable
 
@@ -72,6 +81,7 @@ class Calibration:
     runs     names of the runs
     ranges   of m, n, k: the least and the largest that were measured
     errors   of predictions of what the model had not seen
+    crowded  what a neighbour on its core costs it (`statistics.price_of_crowding`)
     """
 
     kernel: str
@@ -83,6 +93,7 @@ class Calibration:
     ranges: dict[str, tuple[int, int]]
     errors: Errors
     model: CostModel
+    crowded: float = 0.0
 
     def inside(self, task: Task) -> bool:
         """Whether its sizes are between those that were measured."""
@@ -120,16 +131,22 @@ def passing(rows: Iterable[mlp.Operation | Row]) -> int:
 def observed(run: Run, kernel: str, dtype: str, threads: int, without: Container[str] = ()) -> list[Measured]:
     """What a run has measured of a kernel: its products, the rows of networks, and the steps that are its alone.
 
+    On a core of its own: what a neighbour there cost (`price`) is taken off.
+
     without  ids of cells that are left out
     """
-    measured = [one for one in results(run) if one.cell["cell"] not in without and _fits(one, dtype, threads)]
-    found = []
+    measured = _measured(run, dtype, threads, without)
+    price, found = price_of_crowding(measured), []
     for result in measured:
         if result.kernel == kernel and result.problem:
-            found += _of_product(result)
+            found += _of_product(result, price)
     for profile in profiles(run, measured):
-        found += _of_network(profile, kernel)
+        found += _of_network(profile, kernel, price)
     return found
+
+
+def _measured(run: Run, dtype: str, threads: int, without: Container[str]) -> list[Result]:
+    return [one for one in results(run) if one.cell["cell"] not in without and _fits(one, dtype, threads)]
 
 
 def _fits(result: Result, dtype: str, threads: int) -> bool:
@@ -137,7 +154,7 @@ def _fits(result: Result, dtype: str, threads: int) -> bool:
     return (own, result.threads, result.status) == (dtype, threads, "ok") and bool(result.samples)
 
 
-def _of_product(result: Result) -> list[Measured]:
+def _of_product(result: Result, price: float) -> list[Measured]:
     p = result.problem
     order = p.get("op_a", "n") + p.get("op_b", "n")
     if order == "tt" or p.get("epilogue") or p.get("strides", "contiguous") != "contiguous":
@@ -147,22 +164,27 @@ def _of_product(result: Result) -> list[Measured]:
     around = 1 << 60 if result.cell.get("cache") == "cold" else moved
     parts = ("update",) if p.get("beta", 0) else ()
     task = Task(order, p["m"], p["n"], p["k"], times, parts, moved, around, size)
-    return [Measured((task,), result.seconds.value, (), result.cell["cell"])]
+    return [Measured((task,), result.seconds.value / slowed(result, price), (), result.cell["cell"])]
 
 
-def _of_network(profile: Profile, kernel: str) -> list[Measured]:
+def _of_network(profile: Profile, kernel: str, price: float) -> list[Measured]:
+    slow = slowed(profile.result, price)
     model, source = profile.result.model, profile.result.cell["cell"]
     around = passing(profile.rows)
     tasks = {row.id: task_of(row, model, around) for row in profile.rows}
     found = [
         Measured(
-            (tasks[row.id],), row.seconds, (ROW,), source, math.sqrt(min(1.0, row.seconds / profile.step))
+            (tasks[row.id],),
+            row.seconds / slow,
+            (ROW,),
+            source,
+            math.sqrt(min(1.0, row.seconds / profile.step)),
         )
         for row in profile.rows
         if row.seconds > 0 and (row.kernel == kernel or not tasks[row.id].is_product)
     ]
     if all(row.kernel == kernel for row in profile.rows if tasks[row.id].is_product):
-        found.append(Measured(tuple(tasks.values()), profile.step, (STEP,), source, STEP_COUNTS))
+        found.append(Measured(tuple(tasks.values()), profile.step / slow, (STEP,), source, STEP_COUNTS))
     return found
 
 
@@ -174,7 +196,7 @@ def from_runs(
     without  ids of cells that it is not to have seen
     """
     found: list[Measured] = []
-    names, source, bandwidth = [], "", math.nan
+    names, source, bandwidth, price = [], "", math.nan, 0.0
     caches: dict[str, int] = {}
     for run in map(opened, runs):
         some = observed(run, kernel, dtype, threads, without)
@@ -184,6 +206,7 @@ def from_runs(
             caches = (run.environment.get("cpu") or {}).get("caches") or processor.caches()
             source = next((c.get("source", "") for c in run.cells if c["kernel"] == kernel), source)
             bandwidth = _bandwidth(run, threads)
+            price = price_of_crowding(_measured(run, dtype, threads, without))
     products = [one.tasks[0] for one in found if len(one.tasks) == 1 and one.tasks[0].is_product]
     if not products:
         where = ", ".join(str(run.path if isinstance(run, Run) else run) for run in runs)
@@ -199,7 +222,7 @@ def from_runs(
         for axis in "mnk"
     }
     errors = cross_validated(found, caches)
-    return Calibration(kernel, dtype, threads, source, now(), tuple(names), ranges, errors, model)
+    return Calibration(kernel, dtype, threads, source, now(), tuple(names), ranges, errors, model, price)
 
 
 def _bandwidth(run: Run, threads: int) -> float:
@@ -303,7 +326,7 @@ def _read(entry: Entry, file: Path) -> dict[tuple[str, str, int], Calibration]:
 def _of_this_model(record: Line) -> bool:
     """Whether it is interpolated over what this gemmlab interpolates over; as good as not there if not."""
     shapes = record["model"]["shapes"]
-    return all(
+    return "crowded" in record and all(
         {"low", "high"} <= one.keys()
         and len(one["scales"]) == len(sizes(Task(kind, *((1, 1, 1) if kind in ORDERS else ()))))
         for kind, one in shapes.items()
@@ -343,6 +366,7 @@ def _calibration(record: Line) -> Calibration:
         ranges={axis: (int(low), int(high)) for axis, (low, high) in record["ranges"].items()},
         errors=Errors(tuple(_finite_list(record["errors"]["ratios"])), str(record["errors"]["of"])),
         model=CostModel(prices, shapes, caches, float(model["bandwidth"])),
+        crowded=_finite(record["crowded"]),
     )
 
 

@@ -21,7 +21,7 @@ from bench.plans import network
 from bench.plans.plan import unfrozen
 from bench.records import Line, Run, RunError, canonical, load, read_json
 from bench.verdicts.cost_model import STEP
-from bench.verdicts.statistics import Profile, profiles
+from bench.verdicts.statistics import CROWDED, Profile, profiles, slowed
 
 # The share of predictions that the told error is to cover.
 TOLD = 0.9
@@ -49,6 +49,7 @@ class Prediction:
     python    seconds of a step outside its operations
     step      seconds in all; `measured`: of the uninstrumented step where a run (`run`) has it, else None
     known     the calibrations it stands on, by kernel
+    slowed    how many times as long as on a core of its own the measured step took (`statistics.slowed`)
     """
 
     model: Line
@@ -60,6 +61,7 @@ class Prediction:
     measured: float | None
     run: str | None
     known: dict[str, Calibration]
+    slowed: float = 1.0
 
     @property
     def error(self) -> float:
@@ -86,6 +88,11 @@ class Prediction:
             ids = [row.operation.id for row in self.rows if row.basis == basis]
             if ids:
                 said.append(f"{', '.join(ids)}: {what}")
+        if self.measured is not None and self.slowed > 1 + CROWDED:
+            said.append(
+                f"measured on a core that others used too: on one of its own the step would have taken about "
+                f"1/{self.slowed:.2f} of that"
+            )
         return said
 
     def record(self) -> Line:
@@ -97,7 +104,7 @@ class Prediction:
         ]  # fmt: skip
         return {
             "kernel": self.kernel, "threads": self.threads, "model": self.model, "seconds": self.step,
-            "python_s": self.python, "measured": self.measured, "measured_in": self.run,
+            "python_s": self.python, "measured": self.measured, "measured_in": self.run, "slowed": self.slowed,
             "error": {"share": TOLD, "within": self.error}, "remarks": self.remarks, "rows": rows,
             "calibrations": [
                 {"kernel": one.kernel, "dtype": one.dtype, "threads": one.threads, "date": one.date,
@@ -160,6 +167,7 @@ def predict(
     return Prediction(
         described, cell.kernel, cell.threads, tuple(rows), python, step,
         found.step if found else None, before[1] if before else None, stands_on,
+        slowed(found.result, first.crowded) if found else 1.0,
     )  # fmt: skip
 
 

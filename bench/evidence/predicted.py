@@ -3,9 +3,14 @@
 Run as `python -m bench.evidence.predicted --seed 1 --networks 20 [--kernel numba-micro] [--threads 1]`, after
 `gemmlab predict --calibrate`. Every network is predicted before the first is run.
 
-A machine that is shared is not the same in another hour, and no model of a kernel can know that. `--together` measures
-the calibration's networks anew, in turn with those that are drawn, in one run, and predicts these from that run without
-their own records: what is left between them is the model's error, and what is left of the machine's within a run.
+A prediction is of a core of one's own. What the loop beside the samples says of who else was there (`bench.host.pace`),
+at the price that the calibration has found for it, is `slowed`, by which the prediction is multiplied before it is
+compared.
+
+A machine that is shared is not the same in another hour in other ways too, and no model of a kernel can know that.
+`--together` measures the calibration's networks anew, in turn with those that are drawn, in one run, and predicts
+these from that run without their own records: what is left between them is the model's error, and what is left of the
+machine's within a run.
 """
 
 from __future__ import annotations
@@ -23,10 +28,10 @@ from bench.calibration import LR, NETWORKS, NoCalibration
 from bench.plans import draws
 from bench.plans.plan import Plan
 from bench.prediction import Prediction, predict
-from bench.records import Line, Run, canonical
+from bench.records import Line, Run, canonical, load
 from bench.timing import engine
 from bench.timing.progress import live
-from bench.verdicts.statistics import Profile, profiles
+from bench.verdicts.statistics import Profile, profiles, slowed
 
 # What the lab promises of the worst of twenty.
 PROMISED = 0.15
@@ -51,15 +56,16 @@ def together(
         calibration.cells_of(networks, given.kernel, given.dtype, given.threads)
         for networks in (draws.spread(given.calibrated), drawn)
     )
-    seen = {cell.id for cell in theirs}
-    places = [(i / len(cells), cell) for cells in (theirs, own) for i, cell in enumerate(cells)]
-    mixed = list({cell.id: cell for _, cell in sorted(places, key=lambda place: place[0])}.values())
-    run = engine.start(
-        Plan(cells=mixed, launches=given.launches, **SETTINGS), folder, stem="predicted", progress=live()
-    )
     without = {cell.id for cell in own}
-    if seen & without:
+    if without & {cell.id for cell in theirs}:
         raise NoCalibration("a network that was drawn is one of the calibration's; give another seed")
+    if given.run is not None:
+        run = load(given.run)
+    else:
+        places = [(i / len(cells), cell) for cells in (theirs, own) for i, cell in enumerate(cells)]
+        mixed = list({cell.id: cell for _, cell in sorted(places, key=lambda place: place[0])}.values())
+        plan = Plan(cells=mixed, launches=given.launches, **SETTINGS)
+        run = engine.start(plan, folder, stem="predicted", progress=live())
     known = calibration.from_runs([run], own[0].kernel, given.dtype, own[0].threads, without)
     return _predictions(drawn, given, {own[0].kernel: known}), run
 
@@ -88,7 +94,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--together", action="store_true", help="calibrate in the same run")
     parser.add_argument("--calibrated", type=int, default=NETWORKS, help="networks to calibrate with there")
     parser.add_argument("--out", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--from", type=Path, dest="run", help="predict again from such a run's records (--together)"
+    )
     given = parser.parse_args(arguments)
+    if given.run is not None and not given.together:
+        parser.error("--from goes with --together: a run that holds the calibration's networks too")
     folder = given.out or Path(tempfile.mkdtemp(prefix="gemmlab-predicted-")) / "run"
     drawn = draws.drawn(given.networks, given.seed)
     try:
@@ -96,33 +107,25 @@ def main(arguments: list[str] | None = None) -> None:
     except NoCalibration as none:
         sys.exit(str(none))
     found = {canonical(profile.result.model): profile for profile in profiles(run)}
-    sys.stdout.write("predicted   measured   ratio  launches  crowded  network\n")
-    ratios, alone = [], []
+    sys.stdout.write("  predicted  slowed     measured   ratio  launches  network\n")
+    ratios = []
     for one in predicted:
         profile = found.get(canonical(one.model))
         if profile is None:
-            sys.stdout.write(
-                f"{_us(one.step)}           -       -  {_name(one.model)}: no time, see {folder}\n"
-            )
+            sys.stdout.write(f"{_us(one.step)}  {_name(one.model)}: no time, see {folder}\n")
             continue
-        ratios.append(one.step / profile.step)
-        crowded = any(doubt["kind"] == "crowded" for doubt in profile.result.cell.get("doubts") or ())
-        alone += [] if crowded else ratios[-1:]
+        (known,) = one.known.values()
+        slow = slowed(profile.result, known.crowded)
+        ratios.append(one.step * slow / profile.step)
         sys.stdout.write(
-            f"{_us(one.step)} {_us(profile.step)}  {ratios[-1]:6.3f}  {_apart(profile)}  "
-            f"{'yes' if crowded else 'no':7}  {_name(one.model)}\n"
+            f"{_us(one.step)} {slow:6.2f}x {_us(profile.step)}  {ratios[-1]:6.3f}  {_apart(profile)}  "
+            f"{_name(one.model)}\n"
         )
-    _summarise(f"seed {given.seed}", ratios)
-    if 0 < len(alone) < len(ratios):
-        _summarise("of those whose core was their own", alone)
-
-
-def _summarise(what: str, ratios: list[float]) -> None:
     off = sorted(math.expm1(abs(math.log(ratio))) for ratio in ratios)
     if off:
         within = sum(error <= PROMISED for error in off)
         sys.stdout.write(
-            f"{what}: worst {100 * off[-1]:.1f} %, median {100 * median(off):.1f} %; "
+            f"seed {given.seed}: worst {100 * off[-1]:.1f} %, median {100 * median(off):.1f} %; "
             f"{within} of {len(off)} within {100 * PROMISED:.0f} %\n"
         )
 

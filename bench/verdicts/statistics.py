@@ -64,12 +64,14 @@ class Result:
     samples  of its own process: those that count (`counted`), on one thread without what they waited
     twin     of a second process of the same kernel, where the run had one
     peaks    the FMA rate of each launch, FLOP/s
+    crowd    how much longer a short loop beside the samples that count took in each launch (`crowding`), in the mean
     """
 
     cell: Line
     samples: dict[int, list[float]] = field(default_factory=dict)
     twin: dict[int, list[float]] = field(default_factory=dict)
     peaks: dict[int, float] = field(default_factory=dict)
+    crowd: dict[int, float] = field(default_factory=dict)
 
     @property
     def kernel(self) -> str:
@@ -137,6 +139,27 @@ def speedup(base: Result, other: Result) -> Interval:
     """How many times faster `other` is than `base`: one log-ratio of medians per launch both ran in."""
     before, after = base.medians, other.medians
     return geometric(before[launch] / after[launch] for launch in before if launch in after)
+
+
+def price_of_crowding(found: Iterable[Result]) -> float:
+    """The b with which a cell's time goes like (1 + crowding)^b from one of its launches to the next; 0 if unknown.
+
+    One for all cells, by least squares over the logarithms, each cell against itself.
+    """
+    both = slope = 0.0
+    for result in found:
+        x = [math.log1p(result.crowd[launch]) for launch in result.samples]
+        y = [math.log(seconds) for seconds in result.medians.values()]
+        for one, other in zip(x, y):
+            both += (one - math.fsum(x) / len(x)) * other
+            slope += (one - math.fsum(x) / len(x)) ** 2
+    return max(0.0, both / slope) if slope > 0 else 0.0
+
+
+def slowed(result: Result, price: float) -> float:
+    """How many times as long as alone on its core a cell took, in the mean of its launches, at such a price."""
+    logs = [price * math.log1p(crowd) for crowd in result.crowd.values()]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else 1.0
 
 
 def narrow(found: Sequence[Result]) -> bool:
@@ -303,6 +326,8 @@ def results(run: Run) -> list[Result]:
         for lines, by_launch in ((taken, result.samples), (twins, result.twin)):
             for launch, kept in counted_launches(lines[cell["cell"]], result.threads, rounds, least).items():
                 by_launch[launch] = [own_seconds(line, result.threads) for line in kept]
+                if by_launch is result.samples:
+                    result.crowd[launch] = math.fsum(crowding(line, least) for line in kept) / len(kept)
         key = peak_of(result)
         if key not in highest:
             highest[key] = peaks(run, *key)

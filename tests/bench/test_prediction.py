@@ -1,6 +1,7 @@
 """Prediction: made-up profiles with a planted cost, and what comes of them for networks that were never run."""
 
 import json
+import random
 import warnings
 
 import pytest
@@ -112,6 +113,42 @@ def test_what_was_measured_stands_beside(run):
     assert all(row.measured is not None for row in found.rows)
     other = predict(model["arch"], 7, "blas", threads=1, run=run, loss="hinge", optimizer="adam")
     assert other.measured is None
+
+
+@pytest.fixture
+def crowded(tmp_path):
+    """The same networks beside a neighbour, which costs the power 0.7: in the first launch less, in the second more."""
+    run, draw = profiled(tmp_path, networks(24)), random.Random(3)
+    crowds = {
+        (one, launch): (0.0 if one == run.lines[0]["cell"] else draw.uniform(0.0, 0.2)) + 0.2 * launch
+        for one in {line["cell"] for line in run.lines}
+        for launch in (0, 1)
+    }
+    for line in run.lines:
+        if line["kind"] in ("layer", "step"):
+            crowd = crowds[line["cell"], line["launch"]]
+            line["seconds"] *= (1 + crowd) ** 0.7
+            line["pace_s"] = 1e-4 * (1 + crowd)
+    return run
+
+
+def test_a_prediction_is_of_a_core_of_ones_own(crowded):
+    """What a neighbour cost is found and taken off; and it is said of what was measured beside one."""
+    known = from_runs([crowded], "blas", "float32", 1)
+    assert known.crowded == pytest.approx(0.7, abs=0.01)
+    found = predict(
+        [100, 200, 50, 10], 64, "blas", threads=1, known={"blas": known}, loss="hinge", optimizer="adam"
+    )
+    assert found.step == pytest.approx(truth(described([100, 200, 50, 10], 64))[1], rel=0.03)
+    assert found.slowed == 1.0
+    model = networks(1)[0]
+    beside = predict(
+        model["arch"], model["batch"], "blas", threads=1, run=crowded, loss="hinge", optimizer="adam"
+    )
+    assert beside.slowed == pytest.approx(1.2**0.35, rel=0.01)
+    assert beside.measured / beside.slowed == pytest.approx(truth(model)[1], rel=0.03)
+    assert "would have taken about 1/1.07 of that" in beside.remarks[-1]
+    assert beside.record()["slowed"] == beside.slowed
 
 
 def test_what_is_beyond_the_measured_is_said(run):

@@ -18,9 +18,11 @@ from bench.verdicts.statistics import (
     geometric,
     own_seconds,
     peak,
+    price_of_crowding,
     profile,
     results,
     size_class,
+    slowed,
     speedup,
 )
 
@@ -343,3 +345,31 @@ def test_a_wait_weighs_more_than_a_crowded_core(tmp_path):
     assert found.samples == {0: [2.0, 4.0, 5.0]}
     (found,) = results(run(tmp_path, [CELL | {"threads": 0}, *lines], rounds=5))  # on a device
     assert found.samples == {0: [1.0, 2.0, 3.0, 4.0, 5.0]}
+
+
+def test_what_a_neighbour_costs_is_found_from_launches_of_the_same_cells():
+    """A power that is planted, whatever the cells' own times; none where nothing varies, or nobody measured it."""
+    cells = []
+    for own, crowds in ((1e-3, (0.0, 0.2, 0.5)), (7.0, (0.3, 0.1)), (1e-6, (0.4,)), (1.0, ())):
+        one = result({at: [own * (1 + crowd) ** 0.7] * 3 for at, crowd in enumerate(crowds)})
+        one.crowd = dict(enumerate(crowds))
+        cells.append(one)
+    assert price_of_crowding(cells) == pytest.approx(0.7)
+    assert slowed(cells[1], 0.7) == pytest.approx((1.3 * 1.1) ** 0.35)
+    assert slowed(cells[3], 0.7) == 1.0
+    assert price_of_crowding(cells[2:]) == 0.0
+    faster = result({0: [1.0], 1: [0.5]})
+    faster.crowd = {0: 0.0, 1: 0.5}
+    assert price_of_crowding([faster]) == 0.0
+
+
+def test_a_result_says_how_crowded_its_core_was(tmp_path):
+    """The mean of the samples that count, launch by launch."""
+    paces = {0: (1.0, 1.04, 1.2, 1.02, 1.3), 1: (1.1, 1.2, 1.3, 1.4, 1.5)}
+    lines = [
+        sample(launch, i, 1.0) | {"loops": 1, "waited_s": 0.0, "pace_s": pace}
+        for launch, each in paces.items()
+        for i, pace in enumerate(each)
+    ]
+    (found,) = results(run(tmp_path, [CELL, *lines], rounds=5))
+    assert found.crowd == {0: pytest.approx(0.02), 1: pytest.approx(0.2)}
