@@ -5,7 +5,7 @@ Run as `python -m bench.evidence.predicted --seed 1 --networks 20 [--kernel numb
 
 A prediction is of a core of one's own. What the loop beside the samples says of who else was there (`bench.host.pace`),
 at the price that the calibration has found for it, is `slowed`, by which the prediction is multiplied before it is
-compared.
+compared: divide the ratio by it for the bare one.
 
 A machine that is shared is not the same in another hour in other ways too, and no model of a kernel can know that.
 `--together` measures the calibration's networks anew, in turn with those that are drawn, in one run, and predicts

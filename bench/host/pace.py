@@ -2,7 +2,7 @@
 
 Two hardware threads of one core (SMT) share its caches and its load and store units. Where the other one belongs to
 somebody else, a guest of a hypervisor is told nothing of it: its thread never waits, nothing is stolen, and multiply-
-adds out of registers go on as fast as ever, while every product slows down. What does show it is a loop that has the
+adds out of registers hardly slow down, while products do. What does show it is a loop that has the
 core load and store all the time. It shows a lower clock too.
 """
 

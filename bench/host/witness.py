@@ -15,7 +15,7 @@ throttled_s  seconds that the control group's CPU quota held this process back
 pace_s       seconds that a short loop took on this core, in the mean of just before and just after
              (`bench.host.pace`): against the least of a run it tells of a neighbour that nothing else shows
 
-None where the system does not tell. The reading costs half a millisecond, outside the sample.
+None where the system does not tell. The reading costs some tenths of a millisecond, outside the sample.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def finish(job, i0, i1, j0, j1, one):
     """The epilogue of `job` on rows i0 to i1 of C, columns j0 to j1. one: 1 in C's dtype.
 
     Rows that follow each other without a gap, in every array, are one long row to all that is elementwise: what is left
-    of a row's last vector goes number by number, ten times as slowly, and a narrow row is nothing but that.
+    of a row's last vector goes number by number, far more slowly, and a narrow row is nothing but that.
     """
     unit, columns, zero, leak = get(job, UNIT), j1 - j0, one - one, rounded(LEAK, one)
     c_row, kept_row, seen_row = get(job, C_ROW), get(job, AUX_OUT_ROW), get(job, AUX_IN_ROW)
